@@ -1,0 +1,36 @@
+"""Roads and buildings from aerial imagery, with a patch-wise refiner (PRN) that corrects regional bias."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prngeo.errors import PrngeoError as PrngeoError
+    from prngeo.errors import UsageError as UsageError
+    from prngeo.models.bundle import open_bundle as open_bundle
+    from prngeo.inference import PredictOptions as PredictOptions
+    from prngeo.inference import PredictResult as PredictResult
+    from prngeo.inference import predict as predict
+    from prngeo.training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PrngeoError": "prngeo.errors",
+    "UsageError": "prngeo.errors",
+    "PredictOptions": "prngeo.inference",
+    "PredictResult": "prngeo.inference",
+    "open_bundle": "prngeo.models.bundle",
+    "predict": "prngeo.inference",
+    "train": "prngeo.training",
+}
+
+__all__ = ["PredictOptions", "PredictResult", "PrngeoError", "UsageError", "__version__", "open_bundle", "predict", "train"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import prngeo` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prngeo' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

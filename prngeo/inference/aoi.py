@@ -1,0 +1,76 @@
+"""An area of interest: the part of a scene that is predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.features import rasterize
+
+from prngeo.errors import UsageError
+from prngeo.inference.outputs import OutputGrid
+from prngeo.tiling.grid import Window
+
+
+class Aoi:
+    """Polygons on the pixels of an output grid; a pixel belongs if its center lies inside.
+
+    Args:
+        path: vector file in any coordinate system.
+        grid: the outputs' pixels; without georeferencing polygons are in pixels with y = -row.
+
+    Raises:
+        UsageError: unreadable, no polygon, no coordinate system, or it does not touch the scene.
+    """
+
+    def __init__(self, path: Path, grid: OutputGrid) -> None:
+        try:
+            layer = geopandas.read_file(path)
+        except (DataSourceError, DataLayerError, OSError, ValueError) as error:
+            raise UsageError(f"--aoi {path} cannot be read as a vector layer: {error}.") from error
+        if not isinstance(layer, geopandas.GeoDataFrame):
+            raise UsageError(f"--aoi {path} has no geometries.")
+        layer = layer[layer.geom_type.isin(["Polygon", "MultiPolygon"])]
+        if layer.empty:
+            raise UsageError(f"--aoi {path} holds no polygon; an area of interest is one or more polygons.")
+        if grid.crs is not None:
+            if layer.crs is None:
+                raise UsageError(
+                    f"--aoi {path} has no coordinate system, the scene has {grid.crs.to_string()}; define it, for "
+                    "example with `ogr2ogr -a_srs EPSG:4326 out.gpkg in.gpkg`."
+                )
+            layer = layer.to_crs(grid.crs)
+        elif layer.crs is not None:
+            raise UsageError(
+                f"--aoi {path} is in {layer.crs.to_string()}, but the scene has no coordinate system to place it in; "
+                "give polygons in pixels (x = column, y = -row) without one."
+            )
+        self._transform = grid.transform if grid.crs or not grid.transform.is_identity else Affine.scale(1, -1)
+        pixels = shapely.make_valid(layer.geometry.to_numpy())
+        self._shapes: list[Any] = [shape for shape in pixels if not shape.is_empty]
+        inverse = ~self._transform
+        to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
+        area = shapely.affinity.affine_transform(shapely.union_all(self._shapes), to_pixels)
+        extent = shapely.box(0, 0, grid.width, grid.height)
+        if not shapely.intersects(area, extent):
+            raise UsageError(f"--aoi {path} does not touch the scene: no pixel lies inside its polygons.")
+        self._pixels = shapely.prepared.prep(area)
+
+    def touches(self, window: Window) -> bool:
+        """True if a window of the grid may hold a pixel of the area."""
+        return bool(
+            self._pixels.intersects(shapely.box(window.col, window.row, window.col_end, window.row_end))
+        )
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """(h, w) bool, True inside the area."""
+        transform = self._transform @ Affine.translation(window.col, window.row)
+        drawn = rasterize(self._shapes, out_shape=window.shape, transform=transform, dtype="uint8")
+        inside: NDArray[np.bool_] = drawn.astype(bool)
+        return inside

@@ -1,0 +1,215 @@
+"""Segment and refine: tiles through the network once, windows through PRN, blended logits of any window.
+
+Tiles and refiner windows lie on grids of their own, both anchored to the scene's origin, so what a pixel gets does not
+depend on the window it is asked for with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.models.card import Card
+from prngeo.raster.store import Arrays, TileStore
+from prngeo.tiling.blend import blend
+from prngeo.tiling.grid import Grid, Window
+
+EMPTY_LOGIT = -8.0
+"""The logit of tiles that hold no valid pixel; it never reaches an output."""
+
+Index = tuple[int, int]
+
+
+class Source(Protocol):
+    """What is segmented: an image on the model's grid."""
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(bands, h, w) float32 in 0..1 and (h, w) bool validity; False beyond the image."""
+        ...
+
+
+class Networks(Protocol):
+    """What segments and refines; see prngeo.models.runtime.Runtime."""
+
+    batch: int
+
+    def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]: ...
+
+    def refine(
+        self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
+    ) -> NDArray[np.float16]: ...
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Blended values of a window.
+
+    Attributes:
+        base: (targets, h, w) float32 logits of the base network.
+        correction: (targets, h, w) float32, refined minus base; zero for a target that is not refined.
+    """
+
+    base: NDArray[np.float32]
+    correction: NDArray[np.float32]
+
+
+class Mosaic:
+    """Blended logits of one scene, computed on demand.
+
+    Args:
+        source: the image; read from one thread beside the caller's.
+        shape: (height, width) of the model grid in pixels.
+        networks: base network and refiner.
+        card: the model's card.
+        refine: for each target of the card, whether PRN corrects it.
+        store: where tiles and corrections wait for their last use.
+        requests: every window that will be asked for, in order; it tells when a tile is no longer needed.
+        tile: side of a tile in pixels.
+        overlap: overlap of tiles in pixels.
+        on_tile: called after every tile, with True if the network saw it (False: it holds no valid pixel).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        shape: tuple[int, int],
+        networks: Networks,
+        card: Card,
+        refine: Sequence[bool],
+        store: TileStore,
+        requests: Iterable[Window],
+        *,
+        tile: int,
+        overlap: int,
+        on_tile: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._source = source
+        self._networks = networks
+        self._targets = len(card.targets)
+        self._bands = len(card.bands)
+        self._refine = np.array(refine, bool)[:, None, None]
+        self._store = store
+        self._tiles = Grid(*shape, tile, overlap)
+        self._refiner = card.refiner if any(refine) else None
+        self._windows = Grid(*shape, self._refiner.window, self._refiner.overlap) if self._refiner else None
+        self._on_tile = on_tile
+        self._uses = self._count_uses(requests)
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles that requests need."""
+        return sum(1 for key in self._uses if key[0] == "tile")
+
+    def read(self, window: Window) -> Logits:
+        """Logits of a window; each of the announced requests is read exactly once, in their order."""
+        needed = self._tiles.touching(window)
+        windows = self._windows.touching(window) if self._windows else []
+        missing = [index for index in windows if ("window", index) not in self._store]
+        wanted = set(needed)
+        for index in missing:
+            wanted.update(self._tiles.touching(self._window(index)))
+        self._segment([index for index in sorted(wanted) if ("tile", index) not in self._store])
+        for index in missing:
+            self._refine_window(index)
+        base = self._blend_tiles(window, needed)
+        self._release("tile", needed)
+        correction = np.zeros_like(base)
+        if self._windows and self._refiner:
+            pieces = [(self._windows.window(index), self._store.get(("window", index))[0]) for index in windows]
+            correction = blend(pieces, window, self._targets, self._refiner.overlap) * self._refine
+            self._release("window", windows)
+        return Logits(base, correction)
+
+    def _count_uses(self, requests: Iterable[Window]) -> dict[tuple[str, Index], int]:
+        uses: dict[tuple[str, Index], int] = {}
+
+        def count(kind: str, indices: Iterable[Index]) -> None:
+            for index in indices:
+                uses[kind, index] = uses.get((kind, index), 0) + 1
+
+        for window in requests:
+            count("tile", self._tiles.touching(window))
+            if self._windows:
+                count("window", self._windows.touching(window))
+        for kind, index in list(uses):
+            if kind == "window":
+                count("tile", self._tiles.touching(self._window(index)))
+        return uses
+
+    def _window(self, index: Index) -> Window:
+        assert self._windows is not None
+        return self._windows.window(index)
+
+    def _segment(self, indices: list[Index]) -> None:
+        """Run tiles through the network, reading one batch ahead."""
+        size = self._networks.batch
+        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read_tiles, batches[0]) if batches else None
+            for number, batch in enumerate(batches):
+                assert ahead is not None
+                image, valid = ahead.result()
+                ahead = reader.submit(self._read_tiles, batches[number + 1]) if number + 1 < len(batches) else None
+                self._segment_batch(batch, image, valid)
+
+    def _read_tiles(self, batch: list[Index]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        parts = [self._source.read(self._tiles.window(index)) for index in batch]
+        return np.stack([image for image, _ in parts]), np.stack([valid for _, valid in parts])
+
+    def _segment_batch(self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        seen = valid.any((1, 2))
+        shape = (len(batch), self._targets, self._tiles.size, self._tiles.size)
+        logits = np.full(shape, EMPTY_LOGIT, np.float16)
+        if seen.any():
+            logits[seen] = self._networks.segment(image[seen], valid[seen])
+        for number, index in enumerate(batch):
+            arrays: Arrays = (logits[number],)
+            if self._refiner:
+                arrays += (_reduce(image[number], valid[number], self._refiner.reduction),)
+            self._store.put(("tile", index), arrays, self._uses["tile", index])
+            self._on_tile(bool(seen[number]))
+
+    def _refine_window(self, index: Index) -> None:
+        assert self._refiner is not None
+        window = self._window(index)
+        needed = self._tiles.touching(window)
+        reduction = self._refiner.reduction
+        logits = self._blend_tiles(window, needed)
+        small = np.zeros((self._bands + 1, window.height // reduction, window.width // reduction), np.float32)
+        target = Window(window.row // reduction, window.col // reduction, *small.shape[1:])
+        for tile in needed:
+            place = self._tiles.window(tile)
+            piece = Window(place.row // reduction, place.col // reduction, place.height // reduction, place.width // reduction)
+            common = piece.intersect(target)
+            small[(slice(None), *common.within(target))] = self._store.get(("tile", tile))[1][
+                (slice(None), *common.within(piece))
+            ]
+        self._release("tile", needed)
+        if small[-1].any():
+            correction = self._networks.refine(logits, small[:-1], small[-1])
+        else:
+            correction = np.zeros(logits.shape, np.float16)
+        self._store.put(("window", index), (correction,), self._uses["window", index])
+
+    def _blend_tiles(self, window: Window, indices: list[Index]) -> NDArray[np.float32]:
+        pieces = ((self._tiles.window(index), self._store.get(("tile", index))[0]) for index in indices)
+        return blend(pieces, window, self._targets, self._tiles.overlap)
+
+    def _release(self, kind: str, indices: Iterable[Index]) -> None:
+        for index in indices:
+            self._store.release((kind, index))
+
+
+def _reduce(image: NDArray[np.float32], valid: NDArray[np.bool_], reduction: int) -> NDArray[np.float16]:
+    """(bands + 1, h, w): the image's mean over valid pixels, and the share of those."""
+    bands, height, width = image.shape
+    blocks = (height // reduction, reduction, width // reduction, reduction)
+    share = valid.reshape(blocks).mean((1, 3), dtype=np.float32)
+    total = (image * valid).reshape(bands, *blocks).mean((2, 4), dtype=np.float32)
+    mean = np.divide(total, share, out=np.zeros_like(total), where=share > 0)
+    return np.concatenate([mean, share[None]]).astype(np.float16)

@@ -1,0 +1,155 @@
+"""Names and kinds of what a prediction leaves behind, and how it gets there in one piece."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from affine import Affine
+from rasterio.crs import CRS
+
+from prngeo.errors import PrngeoError, UsageError
+from prngeo.qgis.styles import mask_colormap
+from prngeo.raster.cog import RasterSpec
+
+Kind = Literal["probability", "mask", "correction"]
+KINDS: tuple[Kind, ...] = ("probability", "mask", "correction")
+
+PROBABILITY_SCALE = 0.004
+"""A stored step of probability; 0..250, so that 0.5 and every other multiple of 0.004 is exact."""
+CORRECTION_SCALE = 0.01
+"""A stored step of the logit correction."""
+NODATA = 255
+CORRECTION_NODATA = -32768
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """The pixels of the outputs.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        transform: pixel to map coordinates.
+        crs: coordinate system or None.
+    """
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+
+
+def raster_name(scene: str, target: str, kind: Kind) -> str:
+    """File name of an output raster."""
+    return f"{scene}_{target}_{kind}.tif"
+
+
+def raster_spec(grid: OutputGrid, target: str, kind: Kind, tags: dict[str, str]) -> RasterSpec:
+    """What each kind of raster holds."""
+    common = (grid.height, grid.width, grid.transform, grid.crs)
+    if kind == "probability":
+        return RasterSpec(
+            *common,
+            dtype="uint8",
+            nodata=NODATA,
+            overviews="average",
+            description=f"probability of {target}",
+            scale=PROBABILITY_SCALE,
+            tags=tags,
+        )
+    if kind == "mask":
+        return RasterSpec(
+            *common,
+            dtype="uint8",
+            nodata=NODATA,
+            overviews="nearest",
+            description=f"{target}: 1, background: 0",
+            colors=mask_colormap(target),
+            tags=tags,
+        )
+    return RasterSpec(
+        *common,
+        dtype="int16",
+        nodata=CORRECTION_NODATA,
+        overviews="average",
+        description=f"PRN's correction of the {target} logit",
+        scale=CORRECTION_SCALE,
+        tags=tags,
+    )
+
+
+@contextmanager
+def staging(folder: Path, scene: str) -> Iterator[Path]:
+    """A hidden folder beside the outputs for everything unfinished; gone when the run ends, however it ends.
+
+    A folder that a killed run left behind is removed first.
+
+    Raises:
+        UsageError: the folder cannot be written, or another run is at work on the same outputs.
+    """
+    created = not folder.exists()
+    hidden = folder / f".{scene}.prngeo"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if hidden.exists():
+            _refuse_if_running(hidden, folder)
+            shutil.rmtree(hidden)
+        hidden.mkdir()
+        (hidden / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
+        ) from error
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if created and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _refuse_if_running(hidden: Path, folder: Path) -> None:
+    import psutil
+
+    try:
+        pid = int((hidden / "pid").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if pid != os.getpid() and psutil.pid_exists(pid):
+        raise UsageError(
+            f"Another prngeo run (process {pid}) is writing the same outputs in {folder}. Wait for it, or choose "
+            "another folder with -o."
+        )
+
+
+def refuse_existing(paths: list[Path], overwrite: bool) -> None:
+    """Refuse to replace outputs unless told to.
+
+    Raises:
+        UsageError: one of them exists.
+    """
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o.")
+
+
+def publish(hidden: Path, folder: Path, names: list[str]) -> None:
+    """Move finished files to their final names, in this order.
+
+    Raises:
+        PrngeoError: a file cannot be replaced (on Windows: it is open elsewhere).
+    """
+    for name in names:
+        try:
+            (hidden / name).replace(folder / name)
+        except OSError as error:
+            raise PrngeoError(
+                f"{folder / name} could not be replaced ({error.strerror}); close the program that has it open."
+            ) from error

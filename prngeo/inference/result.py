@@ -1,0 +1,74 @@
+"""What a prediction returns and records beside its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prngeo.inference.outputs import Kind
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """One target of a scene.
+
+    Attributes:
+        area_m2: area of the mask's polygons in m2 (pixels without a known pixel size).
+        polygons: their number.
+        valid_pixels: pixels of the scene that hold data, inside the area of interest.
+        mask_pixels: pixels of the mask.
+        changed_pixels: pixels that PRN changed.
+        threshold: probability from which a pixel belongs to the mask.
+        refined: True if PRN was used.
+    """
+
+    area_m2: float
+    polygons: int
+    valid_pixels: int
+    mask_pixels: int
+    changed_pixels: int
+    threshold: float
+    refined: bool
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Paths and figures of one predicted scene.
+
+    Attributes:
+        scene: as given.
+        folder: of the outputs.
+        rasters: target -> kind (probability, mask, correction) -> path.
+        vectors: vector files.
+        record: scene.json.
+        targets: target -> summary.
+        seconds: wall-clock time.
+        megapixels_per_second: scene pixels (in millions) a second.
+        peak_memory: largest resident memory of the process so far in bytes.
+        warnings: what a user should know of the scene.
+    """
+
+    scene: str
+    folder: Path
+    rasters: dict[str, dict[Kind, Path]]
+    vectors: list[Path]
+    record: Path
+    targets: dict[str, TargetSummary]
+    seconds: float
+    megapixels_per_second: float
+    peak_memory: int
+    warnings: list[str]
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    import psutil
+
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return int(info.peak_wset)
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,126 @@
+"""A model bundle: a folder with card.json and weights.safetensors, opened without executing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from prngeo.errors import UsageError
+from prngeo.models.card import FORMAT, Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
+DEFAULT = "prngeo-rgb"
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model on disk.
+
+    Attributes:
+        path: its folder.
+        card: what it says of itself.
+    """
+
+    path: Path
+    card: Card
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name, `network.*` and `refiner.*`, as stored.
+
+        Raises:
+            UsageError: the file is missing, damaged, or not the one the card belongs to.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.path / WEIGHTS
+        if not path.is_file():
+            raise UsageError(f"The model {self.path} has no {WEIGHTS}.")
+        if file_hash(path) != self.card.weights_sha256:
+            raise UsageError(
+                f"{path} is not the file its card was written for (SHA-256 differs): copy the model's folder again."
+            )
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except SafetensorError as error:
+            raise UsageError(f"{path} cannot be read: {error}.") from error
+        return tensors
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that ship inside the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CARD}"))
+
+
+def open_bundle(model: str | Path = DEFAULT) -> Bundle:
+    """Open a model by the name of an embedded one or by its folder.
+
+    Raises:
+        UsageError: there is no such model, or its card is damaged or of another format.
+    """
+    folder = Path(model)
+    if str(model) in embedded_models():
+        folder = EMBEDDED / str(model)
+    path = folder / CARD
+    if not path.is_file():
+        known = ", ".join(embedded_models()) or "none"
+        raise UsageError(
+            f"No such model: {model}. Give one of the embedded models ({known}) or a folder that holds {CARD} "
+            f"and {WEIGHTS}; `prngeo models` lists them."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("format") != FORMAT:
+            raise UsageError(
+                f"{path} has bundle format {content.get('format')!r}; this prngeo reads format {FORMAT}. "
+                "Train the model again, or use the prngeo version that wrote it."
+            )
+        return Bundle(folder, Card.model_validate(content))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path} is not a model card: {place}: {first['msg']}.") from error
+
+
+def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle:
+    """Write a bundle; weights are stored as float16, the card gets their hash.
+
+    Args:
+        folder: created if missing; a bundle already there is replaced.
+        card: its `weights_sha256` is filled in.
+        tensors: weights by name; floating ones are cast to float16.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {
+        name: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in tensors.items()
+    }
+    partial = folder / f"{WEIGHTS}.partial"
+    save_file(stored, partial)
+    card = card.model_copy(update={"weights_sha256": file_hash(partial)})
+    text = folder / f"{CARD}.partial"
+    text.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / WEIGHTS)
+    text.replace(folder / CARD)
+    return Bundle(folder, card)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

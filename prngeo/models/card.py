@@ -1,0 +1,127 @@
+"""The model card: everything a bundle says about itself, as JSON beside its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Calibration(_Part):
+    """probability = sigmoid(logit / temperature); the mask is where it reaches the threshold."""
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class Gate(_Part):
+    """The verdict on PRN for one target: IoU on validation blocks, both at thresholds tuned on them."""
+
+    enabled: bool
+    base_iou: float
+    refined_iou: float
+    joint_oracle_iou: float
+    pixels: int
+    by_source: dict[str, dict[str, float]] = {}
+    note: str = ""
+
+
+class TargetCard(_Part):
+    """What a model knows of one target."""
+
+    base: Calibration = Calibration()
+    refined: Calibration | None = None
+    gate: Gate | None = None
+
+    @property
+    def refine(self) -> bool:
+        """True if PRN is used for this target."""
+        return self.refined is not None and self.gate is not None and self.gate.enabled
+
+    def calibration(self, refined: bool) -> Calibration:
+        """Temperature and threshold of the refined or of the base logits."""
+        return self.refined if refined and self.refined is not None else self.base
+
+
+class NetworkCard(_Part):
+    """The base network."""
+
+    architecture: str
+    encoder: str
+    mean: list[float]
+    std: list[float]
+
+
+class RefinerCard(_Part):
+    """The PRN refiner and the grid of its windows, in pixels of the model grid."""
+
+    variant: Literal["fast"] = "fast"
+    window: int = 1024
+    overlap: int = 256
+    reduction: int = 4
+    width: int = 16
+    use_image: bool = True
+
+
+class ScalingCard(_Part):
+    """How raster values become 0..1; see prngeo.raster.scaling."""
+
+    uint8: Literal["full", "percentile"] = "full"
+    percentiles: tuple[float, float] = (1.0, 99.0)
+
+
+class DataCard(_Part):
+    """One training data set."""
+
+    name: str
+    license: str
+    targets: list[str]
+    scenes: int
+    megapixels: float
+
+
+class TestCard(_Part):
+    """IoU on a test area that was neither trained nor tuned on, through the same path as `prngeo predict`."""
+
+    source: str
+    target: str
+    scenes: int
+    megapixels: float
+    base_iou: float
+    refined_iou: float
+    blocks: int
+    base_interval: tuple[float, float]
+    refined_interval: tuple[float, float]
+    gain_interval: tuple[float, float]
+
+
+class Card(_Part):
+    """A model card. Lengths in pixels are pixels of the model grid, GSD is in metres."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    version: str
+    description: str = ""
+    license: str
+    bands: list[str] = ["red", "green", "blue"]
+    targets: dict[str, TargetCard]
+    gsd: tuple[float, float]
+    gsd_tolerance: float = 0.25
+    scaling: ScalingCard = ScalingCard()
+    band_mean: list[float] = []
+    band_std: list[float] = []
+    tile: int = 512
+    overlap: int = 128
+    network: NetworkCard
+    refiner: RefinerCard | None = None
+    training: dict[str, Any] = {}
+    data: list[DataCard] = []
+    tests: list[TestCard] = []
+    weights_sha256: str = ""
+    created: str = ""

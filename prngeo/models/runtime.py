@@ -1,0 +1,145 @@
+"""A bundle made ready to compute: base network and refiner behind two calls on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prngeo.errors import PrngeoError
+from prngeo.models.bundle import Bundle
+from prngeo.models.devices import Compute
+from prngeo.models.segmenter import Segmenter
+from prngeo.refine.network import FastRefiner
+
+LOGIT_RANGE = 60.0
+"""Logits are clipped to this before they are stored as float16."""
+
+
+class Runtime:
+    """Runs a bundle with torch.
+
+    On a CPU every tile is a call of its own, so a result cannot depend on the batch it came in; on a GPU every call
+    has the same batch size, the last one filled up with empty tiles.
+
+    Args:
+        bundle: the model.
+        compute: device and precision.
+        tta: average the logits of the four flips of every tile (test-time augmentation).
+        batch: tiles a call on a GPU.
+    """
+
+    def __init__(self, bundle: Bundle, compute: Compute, tta: bool = False, batch: int = 8) -> None:
+        self.card = bundle.card
+        self.compute = compute
+        self.tta = tta
+        self.batch = batch if compute.device != "cpu" else 1
+        tensors = bundle.tensors()
+        network = build_segmenter(bundle)
+        _fill(network, tensors, "network.", bundle)
+        self._network = network.to(compute.device, memory_format=torch.channels_last).eval()
+        self._refiner: FastRefiner | None = None
+        if bundle.card.refiner is not None:
+            refiner = build_refiner(bundle)
+            _fill(refiner, tensors, "refiner.", bundle)
+            self._refiner = refiner.to(compute.device, memory_format=torch.channels_last).eval()
+
+    def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
+        """Base logits of tiles.
+
+        Args:
+            image: (N, bands, S, S) float32 in 0..1.
+            valid: (N, S, S) bool.
+
+        Returns:
+            (N, targets, S, S) float16.
+
+        Raises:
+            PrngeoError: the device ran out of memory.
+        """
+        results = []
+        for start in range(0, len(image), self.batch):
+            tiles = torch.from_numpy(image[start : start + self.batch])
+            mask = torch.from_numpy(valid[start : start + self.batch, None].astype(np.float32))
+            count = len(tiles)
+            if count < self.batch:
+                tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
+            with _inference(self.compute):
+                logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
+            results.append(to_half(logits[:count]))
+        return np.concatenate(results)
+
+    def refine(
+        self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
+    ) -> NDArray[np.float16]:
+        """The correction of one refiner window.
+
+        Args:
+            logits: (targets, W, W) float32.
+            image: (bands, W / reduction, W / reduction) float32 in 0..1.
+            valid: (W / reduction, W / reduction) float32 share of valid pixels.
+
+        Returns:
+            (targets, W, W) float16: refined minus base logit.
+        """
+        assert self._refiner is not None, "the bundle has no refiner"
+        parts = [torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])]
+        with _inference(self.compute):
+            return to_half(self._refiner(*parts)[0])
+
+    def _flips(self, tiles: Tensor, mask: Tensor) -> Tensor:
+        logits: Tensor = self._network(tiles, mask).float()
+        if not self.tta:
+            return logits
+        for axes in ((2,), (3,), (2, 3)):
+            logits = logits + self._network(tiles.flip(axes), mask.flip(axes)).float().flip(axes)
+        return logits / 4
+
+
+@contextmanager
+def _inference(compute: Compute) -> Iterator[None]:
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(compute.device, compute.dtype, enabled=compute.precision != "float32"),
+        ):
+            yield
+    except torch.OutOfMemoryError as error:
+        raise PrngeoError(
+            "The GPU ran out of memory. Close other programs that use it, choose a smaller --tile, or run with "
+            "--device cpu."
+        ) from error
+
+
+def to_half(logits: Tensor) -> NDArray[np.float16]:
+    """Logits as they rest: clipped, float16, on the host."""
+    array: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
+    return array
+
+
+def build_segmenter(bundle: Bundle) -> Segmenter:
+    """The base network of a card, with random weights."""
+    network = bundle.card.network
+    return Segmenter(
+        network.architecture, network.encoder, len(bundle.card.targets), network.mean, network.std
+    )
+
+
+def build_refiner(bundle: Bundle) -> FastRefiner:
+    """The refiner of a card that has one, untrained: the identity."""
+    refiner = bundle.card.refiner
+    assert refiner is not None, "the bundle has no refiner"
+    bands = len(bundle.card.network.mean) if refiner.use_image else 0
+    return FastRefiner(len(bundle.card.targets), bands, refiner.width, refiner.reduction)
+
+
+def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:
+    own = {name.removeprefix(prefix): t.float() if t.is_floating_point() else t for name, t in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        raise PrngeoError(f"The weights of {bundle.path} do not fit the network on its card: {error}") from error

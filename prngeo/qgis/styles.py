@@ -1,0 +1,226 @@
+"""QGIS styles (QML) of the outputs, as strings, and the colours that go with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+from xml.sax.saxutils import quoteattr
+
+HEADER = '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.22.0">\n'
+
+
+class Color(NamedTuple):
+    """Red, green, blue and opacity, each 0 to 255."""
+
+    red: int
+    green: int
+    blue: int
+    alpha: int = 255
+
+    @property
+    def hex(self) -> str:
+        """As `#rrggbb`."""
+        return f"#{self.red:02x}{self.green:02x}{self.blue:02x}"
+
+    @property
+    def numbers(self) -> str:
+        """As `red,green,blue,alpha`, which is how QGIS writes a symbol's colour."""
+        return ",".join(map(str, self))
+
+    def opacity(self, alpha: int) -> Color:
+        """The same hue with another opacity."""
+        return self._replace(alpha=alpha)
+
+
+class Stop(NamedTuple):
+    """A point of a colour ramp: value in the unit that QGIS shows, colour, legend label."""
+
+    value: float
+    color: Color
+    label: str
+
+    @property
+    def attributes(self) -> str:
+        """As QML writes it."""
+        return (
+            f'value="{self.value:g}" color="{self.color.hex}" alpha="{self.color.alpha}" '
+            f"label={quoteattr(self.label)}"
+        )
+
+
+TARGET_COLORS = {"roads": Color(255, 127, 0), "buildings": Color(220, 20, 90)}
+OTHER_COLORS = (
+    Color(31, 120, 180),
+    Color(51, 160, 44),
+    Color(106, 61, 154),
+    Color(0, 150, 150),
+    Color(177, 89, 40),
+    Color(200, 170, 0),
+)
+REMOVED, ADDED = Color(33, 102, 172), Color(178, 24, 43)
+FILL_ALPHA, MASK_ALPHA = 90, 200
+
+
+def target_color(target: str) -> Color:
+    """The opaque colour of a target: always the same for the same name."""
+    if target in TARGET_COLORS:
+        return TARGET_COLORS[target]
+    return OTHER_COLORS[sha256(target.encode()).digest()[0] % len(OTHER_COLORS)]
+
+
+def polygon_style(target: str) -> str:
+    """Style of a polygon layer: the target's colour, half transparent inside a solid outline, no labels.
+
+    Args:
+        target: name of the target, such as `roads`.
+
+    Returns:
+        QML.
+    """
+    color = target_color(target)
+    options = {
+        "color": color.opacity(FILL_ALPHA).numbers,
+        "style": "solid",
+        "outline_color": color.numbers,
+        "outline_style": "solid",
+        "outline_width": "0.3",
+        "outline_width_unit": "MM",
+        "joinstyle": "miter",
+    }
+    # Version 3.22 reads <prop>, later ones <Option>; a reader ignores the one that it does not know.
+    old = "".join(f"<prop k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in options.items())
+    new = "".join(
+        f'<Option type="QString" name={quoteattr(key)} value={quoteattr(value)}/>'
+        for key, value in options.items()
+    )
+    return (
+        f'{HEADER}<renderer-v2 type="singleSymbol" forceraster="0" symbollevels="0" enableorderby="0">\n'
+        '<symbols><symbol type="fill" name="0" alpha="1" clip_to_extent="1" force_rhr="0">\n'
+        '<layer class="SimpleFill" enabled="1" locked="0" pass="0">\n'
+        f'<Option type="Map">{new}</Option>\n{old}\n'
+        "</layer></symbol></symbols>\n</renderer-v2>\n<blendMode>0</blendMode>\n"
+        "<layerOpacity>1</layerOpacity>\n</qgis>\n"
+    )
+
+
+def mask_style(target: str) -> str:
+    """Style of a mask raster: the target's colour where it is 1, nothing where it is 0.
+
+    Args:
+        target: name of the target.
+
+    Returns:
+        QML.
+    """
+    stops = (
+        Stop(0, Color(0, 0, 0, 0), f"no {target}"),
+        Stop(1, target_color(target).opacity(MASK_ALPHA), target),
+    )
+    palette = "".join(f"<paletteEntry {stop.attributes}/>\n" for stop in stops)
+    return (
+        f"{HEADER}<pipe>\n"
+        '<rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"<colorPalette>\n{palette}</colorPalette>\n</rasterrenderer>\n</pipe>\n</qgis>\n"
+    )
+
+
+def probability_style(target: str, scale: float = 1.0) -> str:
+    """Style of a probability raster: from nothing at 0 to the target's full colour at 1.
+
+    QGIS applies the scale that a band carries before it looks up a colour, so the ramp runs from 0 to 1
+    whatever the raw values are.
+
+    Args:
+        target: name of the target.
+        scale: the band's scale: probability of one raw step. The ramp's end is the largest multiple of it
+            that is not above 1.
+
+    Returns:
+        QML.
+    """
+    color, steps = target_color(target), int(1 / scale + 1e-9)
+    top = steps * scale
+    stops = [
+        Stop(
+            round(share * top, 9),
+            color.opacity(round(255 * share)),
+            f"{share * top:.0%} {target}",
+        )
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    return _ramp_style(stops)
+
+
+def correction_style(target: str, limit: float = 4.0) -> str:
+    """Style of a correction raster: blue where the refiner took away, red where it added, nothing at 0.
+
+    Args:
+        target: name of the target.
+        limit: correction, in logits, from which on the colour is full.
+
+    Returns:
+        QML.
+    """
+    shares = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    verbs = {-1: f"less {target}", 0: "unchanged", 1: f"more {target}"}
+    stops = [
+        Stop(
+            share * limit,
+            (REMOVED if share < 0 else ADDED).opacity(round(230 * abs(share))),
+            f"{share * limit:+g} {verbs[(share > 0) - (share < 0)]}" if share else verbs[0],
+        )
+        for share in shares
+    ]
+    return _ramp_style(stops)
+
+
+def mask_colormap(target: str) -> dict[int, tuple[int, int, int, int]]:
+    """Colour table of a mask raster, for programs that read no QML.
+
+    Args:
+        target: name of the target.
+
+    Returns:
+        Red, green, blue and opacity by value. TIFF drops the opacity.
+    """
+    return {0: Color(0, 0, 0, 0), 1: target_color(target)}
+
+
+def write_sidecar(raster_path: str | Path, qml: str) -> Path:
+    """Put a style beside a raster, under the name by which QGIS finds it.
+
+    Args:
+        raster_path: path of the raster, such as `out/scene_roads_mask.tif`.
+        qml: the style.
+
+    Returns:
+        Path of the style: the raster's with the suffix `.qml`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = Path(raster_path).with_suffix(".qml")
+    hidden = path.with_name(f".{path.stem}.{uuid4().hex[:12]}.qml")
+    try:
+        hidden.write_text(qml, encoding="utf-8")
+        os.replace(hidden, path)
+    finally:
+        hidden.unlink(missing_ok=True)
+    return path
+
+
+def _ramp_style(stops: Sequence[Stop]) -> str:
+    low, high = f"{stops[0].value:g}", f"{stops[-1].value:g}"
+    items = "".join(f"<item {stop.attributes}/>\n" for stop in stops)
+    return (
+        f"{HEADER}<pipe>\n"
+        '<rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1" nodataColor="" '
+        f'classificationMin="{low}" classificationMax="{high}">\n'
+        '<rastershader><colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" '
+        f'minimumValue="{low}" maximumValue="{high}">\n{items}</colorrampshader></rastershader>\n'
+        "</rasterrenderer>\n</pipe>\n</qgis>\n"
+    )

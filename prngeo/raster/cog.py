@@ -1,0 +1,164 @@
+"""Output rasters: written by windows into a plain GeoTIFF, finished as a Cloud Optimized GeoTIFF by streaming."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from prngeo.errors import PrngeoError
+from prngeo.tiling.grid import Window
+
+BLOCK = 512
+"""Side of an internal block in pixels."""
+
+
+@dataclass(frozen=True)
+class RasterSpec:
+    """What an output raster is.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        transform: pixel to map coordinates; the identity if the scene has none.
+        crs: coordinate system or None.
+        dtype: of the stored values.
+        nodata: stored value of missing pixels.
+        overviews: how overviews are averaged.
+        description: the band's name.
+        scale: value = stored * scale.
+        colors: color table of a byte raster, value to RGBA.
+        tags: dataset tags.
+    """
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+    dtype: Literal["uint8", "int16"]
+    nodata: int
+    overviews: Literal["nearest", "average"]
+    description: str
+    scale: float | None = None
+    colors: Mapping[int, tuple[int, int, int, int]] | None = None
+    tags: Mapping[str, str] | None = None
+
+
+class RasterWriter:
+    """A raster under construction, filled window by window; pixels never written are nodata.
+
+    Args:
+        path: the temporary file.
+        spec: what it becomes.
+
+    Raises:
+        PrngeoError: it cannot be created or written.
+    """
+
+    def __init__(self, path: Path, spec: RasterSpec) -> None:
+        self.path = path
+        self.spec = spec
+        profile: dict[str, Any] = {
+            "driver": "GTiff",
+            "height": spec.height,
+            "width": spec.width,
+            "count": 1,
+            "dtype": spec.dtype,
+            "crs": spec.crs,
+            "transform": spec.transform,
+            "nodata": spec.nodata,
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "compress": "deflate",
+            "zlevel": 1,
+            "bigtiff": "if_safer",
+            "sparse_ok": True,
+        }
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dataset = rasterio.open(path, "w", **profile)
+            self._dataset.set_band_description(1, spec.description)
+            if spec.scale is not None:
+                self._dataset.scales = (spec.scale,)
+            if spec.colors is not None:
+                self._dataset.write_colormap(1, dict(spec.colors))
+                self._dataset.colorinterp = (ColorInterp.palette,)
+            if spec.tags:
+                self._dataset.update_tags(**spec.tags)
+        except (RasterioError, OSError) as error:
+            raise _write_error(path, error) from error
+
+    def write(self, window: Window, values: NDArray[Any]) -> None:
+        """Write (h, w) stored values over a window that lies inside the raster."""
+        place = ((window.row, window.row_end), (window.col, window.col_end))
+        try:
+            self._dataset.write(values.astype(self.spec.dtype, copy=False), 1, window=place)
+        except (RasterioError, OSError) as error:
+            raise _write_error(self.path, error) from error
+
+    def close(self) -> None:
+        """Flush to disk."""
+        try:
+            self._dataset.close()
+        except (RasterioError, OSError) as error:
+            raise _write_error(self.path, error) from error
+
+    def __enter__(self) -> RasterWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def finish_cog(source: Path, target: Path, spec: RasterSpec) -> None:
+    """Copy a finished raster into a COG with overviews, block by block.
+
+    Raises:
+        PrngeoError: the file cannot be written.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            rasterio.shutil.copy(
+                source,
+                target,
+                driver="COG",
+                compress="DEFLATE",
+                level="6",
+                predictor="NO" if spec.colors else "YES",
+                blocksize=str(BLOCK),
+                overview_resampling=Resampling[spec.overviews].name.upper(),
+                bigtiff="IF_SAFER",
+                num_threads="ALL_CPUS",
+            )
+    except (RasterioError, OSError) as error:
+        raise _write_error(target, error) from error
+
+
+def _write_error(path: Path, error: Exception) -> PrngeoError:
+    return PrngeoError(f"{path.name} could not be written in {path.parent}: {error}. Check its free space and rights.")
+
+
+def quantize(values: NDArray[np.float32], scale: float, valid: NDArray[np.bool_], spec: RasterSpec) -> NDArray[Any]:
+    """Stored values: rounded to the scale, clipped to the type's range beside nodata, nodata where invalid."""
+    limits = np.iinfo(spec.dtype)
+    low = limits.min + (spec.nodata == limits.min)
+    high = limits.max - (spec.nodata == limits.max)
+    stored = np.clip(np.rint(values / np.float32(scale)), low, high).astype(spec.dtype)
+    return np.where(valid, stored, np.asarray(spec.nodata, spec.dtype))

@@ -1,0 +1,188 @@
+"""Opening a raster by path, VSI name or URL: its name, its identity, and errors a user can act on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from prngeo.errors import PrngeoError, UsageError
+from prngeo.tiling.grid import Window
+
+_REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a-z0-9+]*://", re.IGNORECASE)
+_LOCAL_SCHEME = re.compile(r"^(file|zip|tar|gzip|zip\+file|tar\+file|gzip\+file)://", re.IGNORECASE)
+_ARCHIVE = re.compile(
+    r"^(?:/vsi(?:zip|tar|gzip|7z|rar)/|(?:zip|tar|gzip)(?:\+file)?://)\{?(.+)$", re.IGNORECASE
+)
+_DRIVER_PREFIX = re.compile(r"^[A-Za-z0-9_]{2,}:")
+_HEAD_TIMEOUT = 10  # seconds for a server to tell a file's ETag
+_warnings_lock = threading.Lock()  # warnings.catch_warnings changes the whole process
+
+
+def open_dataset(path: str, overview_level: int | None = None) -> DatasetReader:
+    """Opens a raster for reading, on a handle of its own.
+
+    Args:
+        path: local path, /vsi name or URL.
+        overview_level: index of the overview to open in place of the full resolution.
+
+    Raises:
+        UsageError: no such file, or GDAL finds no raster in it.
+        PrngeoError: a remote file cannot be reached.
+    """
+    _check_local_path(path)
+    options = {} if overview_level is None else {"overview_level": overview_level}
+    try:
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path, sharing=False, **options)
+    except (RasterioError, OSError, ValueError) as error:
+        shown, reason = public_path(path), _reason(error, path)
+        if is_remote(path):
+            raise PrngeoError(
+                f"{shown} could not be opened: {reason}. Check the address, the network and the credentials "
+                f"GDAL uses, or download the file and give its path."
+            ) from error
+        raise UsageError(
+            f"{shown} cannot be read as a raster: {reason}. Give a raster that GDAL opens "
+            f"(`gdalinfo {shown}` tells), such as a GeoTIFF; if it should be one, copy it again."
+        ) from error
+    if dataset.count == 0:
+        inside = dataset.subdatasets
+        dataset.close()
+        raise UsageError(
+            f"{public_path(path)} holds no bands of its own"
+            + (f"; give one of its {len(inside)} subdatasets: {', '.join(inside[:8])}." if inside else ".")
+        )
+    return dataset
+
+
+@contextmanager
+def reading(path: str, window: Window) -> Iterator[None]:
+    """Turns a failed read of `window` (pixels of the file) into a PrngeoError that names file and place."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        shown = public_path(path)
+        raise PrngeoError(
+            f"{shown}: rows {window.row}-{window.row_end - 1}, columns {window.col}-{window.col_end - 1} "
+            f"could not be read: {_reason(error, path)}. The file may be truncated or damaged: check it with "
+            f"`gdalinfo -checksum {shown}`, and copy or download it again."
+        ) from error
+
+
+def is_remote(path: str) -> bool:
+    """True for URLs and network file systems of GDAL."""
+    inner = _ARCHIVE.match(path)
+    if inner and not _LOCAL_SCHEME.match(path):
+        return is_remote(inner.group(1)) or inner.group(1).startswith("vsi")
+    return bool(_REMOTE.match(path)) and not _LOCAL_SCHEME.match(path)
+
+
+def public_path(path: str) -> str:
+    """The path as it may be shown or stored: a URL without user, password and query (signatures, tokens)."""
+    match = re.match(r"^(/vsi\w+/)?([a-z][a-z0-9+]*://.*)$", path, re.IGNORECASE | re.DOTALL)
+    if not match or _LOCAL_SCHEME.match(path):
+        return path
+    url = urlsplit(match.group(2))
+    return (match.group(1) or "") + urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+
+
+def scene_name(path: str) -> str:
+    """The stem that outputs are named after: `b` for `/vsizip/a.zip/b.tif` or `https://host/b.tif?key=1`."""
+    if path.lstrip().startswith("<"):
+        return "scene"
+    public = public_path(path)
+    if public != path or "://" in path:
+        public = unquote(public)
+    last = re.split(r"[/\\!]", public.rstrip("/\\"))[-1]
+    stem = Path(last).stem
+    return re.sub(r'[:"<>|?*\x00-\x1f]+', "_", stem).strip(" _") or "scene"
+
+
+def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
+    """What tells this input from another: a hash for local files, ETag and size for remote ones.
+
+    A VRT is hashed together with the names, sizes and times of the files it draws from; of a file in an
+    archive, the archive is hashed.
+
+    Returns:
+        `path`, with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the server tells).
+    """
+    shown = public_path(path)
+    if is_remote(path):
+        return {"path": shown} | _remote_identity(path)
+    file = _local_file(path)
+    if file is None:
+        return {"path": shown}
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    if dataset.driver == "VRT":
+        for source in sorted(Path(name) for name in dataset.files if Path(name) != file):
+            if source.is_file():
+                stat = source.stat()
+                digest.update(f"\n{source.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _check_local_path(path: str) -> None:
+    if path.startswith("/vsi") or "://" in path or path.lstrip().startswith("<"):
+        return
+    if not os.path.exists(path):
+        if not _DRIVER_PREFIX.match(path):
+            raise UsageError(f"No such file: {path}")
+    elif not os.access(path, os.R_OK):
+        raise UsageError(f"No permission to read {path}")
+
+
+def _local_file(path: str) -> Path | None:
+    """The file on disk behind a local path; the archive for a file inside one; None if there is none."""
+    archive = _ARCHIVE.match(path)
+    if archive:
+        path = archive.group(1).replace("!", "/").replace("}", "")
+    elif path.lower().startswith("file://"):
+        path = unquote(urlsplit(path).path)
+    elif _DRIVER_PREFIX.match(path) and not os.path.exists(path):
+        path = path.split(":", 1)[1].strip('"')
+    candidate = Path(path)
+    for option in (candidate, *candidate.parents):
+        if option.is_file():
+            return option
+    return None
+
+
+def _remote_identity(path: str) -> dict[str, Any]:
+    url = re.sub(r"^/vsicurl(_streaming)?/", "", path, flags=re.IGNORECASE)
+    if urlsplit(url).scheme.lower() not in ("http", "https"):
+        return {}
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_HEAD_TIMEOUT) as answer:
+            etag, size = answer.headers.get("ETag"), answer.headers.get("Content-Length")
+    except (urllib.error.URLError, OSError, ValueError):
+        return {}  # some servers refuse HEAD: the record then holds the address alone
+    found: dict[str, Any] = {"etag": etag} if etag else {}
+    return found | ({"size": int(size)} if size and size.isdigit() else {})
+
+
+def _reason(error: BaseException, path: str) -> str:
+    """GDAL's own words, found at the end of the chain of causes, without what must not be shown."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace(path, public_path(path)).rstrip(". ")

@@ -1,0 +1,80 @@
+"""The tile store: arrays kept until their last use, in memory while a budget lasts, in a scratch folder beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.errors import PrngeoError
+
+Arrays = tuple[NDArray[np.float16], ...]
+
+
+class TileStore:
+    """Keeps the arrays of a tile or window for a known number of uses.
+
+    Args:
+        budget: bytes that may be held in memory.
+        scratch: an existing folder for what exceeds the budget.
+    """
+
+    def __init__(self, budget: int, scratch: Path) -> None:
+        self._budget = budget
+        self._scratch = scratch
+        self._held: dict[Hashable, Arrays | Path] = {}
+        self._uses: dict[Hashable, int] = {}
+        self._bytes = 0
+        self._written = 0
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, key: Hashable, arrays: Arrays, uses: int) -> None:
+        """Keep arrays until they were released `uses` times.
+
+        Raises:
+            PrngeoError: the scratch folder cannot be written.
+        """
+        size = sum(array.nbytes for array in arrays)
+        self._uses[key] = uses
+        if self._bytes + size <= self._budget:
+            self._held[key] = arrays
+            self._bytes += size
+            return
+        path = self._scratch / f"{self._written}.npz"
+        self._written += 1
+        try:
+            np.savez(path, *arrays)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise PrngeoError(
+                f"The scratch folder {self._scratch} cannot take more ({error.strerror or error}). Free space there, "
+                "choose another with --scratch, or raise --max-memory."
+            ) from error
+        self._held[key] = path
+
+    def get(self, key: Hashable) -> Arrays:
+        """The arrays of a key that is held."""
+        held = self._held[key]
+        if not isinstance(held, Path):
+            return held
+        with np.load(held) as file:
+            return tuple(file[name] for name in file.files)
+
+    def release(self, key: Hashable) -> None:
+        """Count one use; the last one drops the arrays."""
+        self._uses[key] -= 1
+        if self._uses[key] > 0:
+            return
+        held = self._held.pop(key)
+        del self._uses[key]
+        if isinstance(held, Path):
+            held.unlink()
+        else:
+            self._bytes -= sum(array.nbytes for array in held)

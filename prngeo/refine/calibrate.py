@@ -1,0 +1,116 @@
+"""Temperature, operating threshold and the gate, all from validation maps.
+
+Everything is computed from two histograms of logits a source (positives and negatives), so maps are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOW, HIGH, BINS = -16.0, 16.0, 3200
+CENTERS = LOW + (np.arange(BINS) + 0.5) * (HIGH - LOW) / BINS
+TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 81))
+LEVELS = np.arange(1, 250) / 250
+
+
+@dataclass
+class Histogram:
+    """Counts of logits by truth.
+
+    Attributes:
+        positive: (BINS,) pixels of the object.
+        negative: (BINS,) pixels of the background.
+    """
+
+    positive: NDArray[np.float64]
+    negative: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> Histogram:
+        """A histogram of nothing."""
+        return cls(np.zeros(BINS), np.zeros(BINS))
+
+    def add(self, logits: NDArray[np.floating], labels: NDArray[np.uint8]) -> None:
+        """Count pixels.
+
+        Args:
+            logits: any shape, float.
+            labels: same shape, uint8: 0, 1; anything else is ignored.
+        """
+        edges = (LOW, HIGH)
+        clipped = np.clip(logits.astype(np.float32), LOW, np.nextafter(np.float32(HIGH), np.float32(0)))
+        self.positive += np.histogram(clipped[labels == 1], BINS, edges)[0]
+        self.negative += np.histogram(clipped[labels == 0], BINS, edges)[0]
+
+    def iou(self, temperature: float, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """IoU at probability thresholds; NaN if there is neither truth nor prediction."""
+        cut = temperature * np.log(thresholds / (1 - thresholds))
+        first = np.searchsorted(CENTERS, cut)
+        hits = np.append(self.positive[::-1].cumsum()[::-1], 0)[first]
+        false = np.append(self.negative[::-1].cumsum()[::-1], 0)[first]
+        union = self.positive.sum() + false
+        return np.divide(hits, union, out=np.full(len(first), np.nan), where=union > 0)
+
+    def log_loss(self, temperature: float) -> float:
+        """Mean binary cross-entropy of sigmoid(logit / temperature)."""
+        scaled = CENTERS / temperature
+        total = self.positive @ np.logaddexp(0, -scaled) + self.negative @ np.logaddexp(0, scaled)
+        return float(total / max(1.0, self.positive.sum() + self.negative.sum()))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What validation says of one kind of logits.
+
+    Attributes:
+        temperature: minimizes the mean over sources of the log loss.
+        threshold: a multiple of 0.004; maximizes the mean over sources of IoU.
+        iou: that mean.
+        by_source: IoU of every source at the threshold.
+        pixels: labelled pixels.
+    """
+
+    temperature: float
+    threshold: float
+    iou: float
+    by_source: dict[str, float]
+    pixels: int
+
+
+def tune(histograms: Mapping[str, Histogram]) -> Tuned:
+    """Choose temperature and threshold; every source counts the same.
+
+    Args:
+        histograms: source -> its counts; sources without positives are left out.
+
+    Raises:
+        ValueError: no source has positives.
+    """
+    usable = {name: item for name, item in histograms.items() if item.positive.sum() > 0}
+    if not usable:
+        raise ValueError("no validation source has positive pixels")
+    losses = [np.mean([item.log_loss(t) for item in usable.values()]) for t in TEMPERATURES]
+    temperature = float(TEMPERATURES[int(np.argmin(losses))])
+    curves = np.array([item.iou(temperature, LEVELS) for item in usable.values()])
+    best = int(np.argmax(curves.mean(0)))
+    return Tuned(
+        temperature=round(temperature, 4),
+        threshold=float(LEVELS[best]),
+        iou=float(curves[:, best].mean()),
+        by_source={name: float(curve[best]) for name, curve in zip(usable, curves, strict=True)},
+        pixels=int(sum(item.positive.sum() + item.negative.sum() for item in usable.values())),
+    )
+
+
+def histograms(
+    maps: Iterable[tuple[str, NDArray[np.floating], NDArray[np.uint8]]],
+) -> dict[str, Histogram]:
+    """Counts by source of (source, logits, labels)."""
+    counts: dict[str, Histogram] = {}
+    for source, logits, labels in maps:
+        counts.setdefault(source, Histogram.empty()).add(logits, labels)
+    return counts

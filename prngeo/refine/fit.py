@@ -1,0 +1,156 @@
+"""Fitting the fast refiner on logits that its base network made of scenes it had not seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from prngeo.refine.losses import segmentation_loss
+from prngeo.refine.network import FastRefiner
+from prngeo.refine.pseudo_labels import pseudo_labels
+
+logger = logging.getLogger(__name__)
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class LogitMap:
+    """One labelled map of base logits; H and W are multiples of the refiner's reduction.
+
+    Attributes:
+        source: data set it belongs to.
+        logits: (targets, H, W) float16.
+        image: (bands, H / reduction, W / reduction) float16 in 0..1.
+        valid: (H / reduction, W / reduction) float16, share of valid pixels.
+        labels: (targets, H, W) uint8: 0, 1, or 255 where unlabelled.
+    """
+
+    source: str
+    logits: NDArray[np.float16]
+    image: NDArray[np.float16]
+    valid: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a refiner is fitted.
+
+    Attributes:
+        window: side of a training window in pixels.
+        patch: side of a pseudo-label patch in pixels.
+        pseudo_weight: share of the pseudo-labels in the loss, 0 to 1; the rest is ground truth.
+        steps: optimizer steps.
+        batch: windows a step.
+        learning_rate: largest; it falls to zero along a cosine.
+        seed: decides everything random.
+    """
+
+    window: int = 1024
+    patch: int = 128
+    pseudo_weight: float = 0.5
+    steps: int = 400
+    batch: int = 2
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+def fit_refiner(
+    refiner: FastRefiner, maps: Sequence[LogitMap], options: FitOptions, device: torch.device
+) -> FastRefiner:
+    """Train a refiner; sources are drawn equally often.
+
+    The loss is (1 - w) times binary cross-entropy and soft Jaccard against ground truth plus w times the same against
+    jointly optimal patch-wise pseudo-labels (see prngeo.refine.pseudo_labels).
+
+    Args:
+        refiner: changed in place.
+        maps: from scenes that the base network was not trained on.
+        options: see FitOptions.
+        device: where to compute.
+
+    Returns:
+        The refiner, in evaluation mode.
+    """
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    refiner = refiner.to(device).train()
+    optimizer = torch.optim.AdamW(refiner.parameters(), lr=options.learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.learning_rate, total_steps=options.steps, pct_start=0.1
+    )
+    pseudo = [_pseudo(item, options.patch) for item in maps]
+    sources = sorted({item.source for item in maps})
+    by_source = [[i for i, item in enumerate(maps) if item.source == source] for source in sources]
+    for step in range(options.steps):
+        picks = [by_source[rng.integers(len(sources))] for _ in range(options.batch)]
+        drawn = [
+            _window(maps[index], pseudo[index], refiner.reduction, options.window, rng)
+            for index in (pick[rng.integers(len(pick))] for pick in picks)
+        ]
+        logits, image, valid, truth, labels = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            correction = refiner(logits, image, valid)
+        refined = logits + correction.float()
+        known = (truth != IGNORE).float()
+        loss = (1 - options.pseudo_weight) * segmentation_loss(refined, (truth == 1).float(), known)
+        if options.pseudo_weight:
+            loss = loss + options.pseudo_weight * segmentation_loss(refined, labels.float(), known)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % 20 == 0:
+            logger.info("refiner: step %d of %d, loss %.4f", step + 1, options.steps, float(loss.detach()))
+    return refiner.eval()
+
+
+def _pseudo(item: LogitMap, patch: int) -> NDArray[np.uint8]:
+    """(targets, H, W) pseudo-labels, jointly optimal over the map for each target."""
+    labels = torch.from_numpy(item.labels)
+    maps = [
+        pseudo_labels(
+            torch.from_numpy(item.logits[t : t + 1].astype(np.float32)),
+            labels[t : t + 1] == 1,
+            labels[t : t + 1] != IGNORE,
+            patch,
+        )
+        for t in range(len(labels))
+    ]
+    drawn: NDArray[np.uint8] = torch.cat(maps).to(torch.uint8).numpy()
+    return drawn
+
+
+def _window(
+    item: LogitMap, pseudo: NDArray[np.uint8], reduction: int, size: int, rng: np.random.Generator
+) -> tuple[Tensor, ...]:
+    """A random window (padded as no-data if the map is smaller), flipped and rotated."""
+    height, width = item.labels.shape[1:]
+    row, col = (
+        int(rng.integers(0, max(0, n - size) // reduction, endpoint=True)) * reduction for n in (height, width)
+    )
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+
+    def cut(array: NDArray[np.generic], step: int, fill: float) -> Tensor:
+        part = array[..., row // step : (row + size) // step, col // step : (col + size) // step]
+        tensor = torch.from_numpy(part.astype(np.uint8 if array.dtype == np.uint8 else np.float32))
+        missing = (0, size // step - tensor.shape[-1], 0, size // step - tensor.shape[-2])
+        tensor = torch.rot90(F.pad(tensor, missing, value=fill), turns, (-2, -1))
+        return tensor.flip(-1) if flip else tensor
+
+    return (
+        cut(item.logits, 1, 0.0),
+        cut(item.image, reduction, 0.0),
+        cut(item.valid[None], reduction, 0.0),
+        cut(item.labels, 1, IGNORE),
+        cut(pseudo, 1, 0),
+    )

@@ -1,0 +1,83 @@
+"""The fast PRN: a small residual network in logit space, at reduced resolution and with wide context.
+
+Nagendra, Shen and Kifer (WACV 2024, arXiv 2211.06560) refine a base model's probability map because its errors are
+biased region by region. Such bias is of low frequency, so this variant works on averaged logits and returns a gain and
+a bias for every pixel. Its last layer starts at zero: an untrained refiner is exactly the identity.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOGIT_LIMIT = 12.0
+"""Logits are clamped to this absolute value before the refiner reads them."""
+
+
+def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+    )
+
+
+class FastRefiner(nn.Module):
+    """A U-Net of four levels over a window of logits, optionally with the image beside them.
+
+    Args:
+        targets: number of logit channels.
+        bands: image bands it reads; 0 if it reads the logits alone.
+        width: channels of the first level.
+        reduction: factor between the logits' resolution and the network's.
+    """
+
+    def __init__(self, targets: int, bands: int, width: int = 16, reduction: int = 4) -> None:
+        super().__init__()
+        self.targets = targets
+        self.bands = bands
+        self.reduction = reduction
+        widths = [width, 2 * width, 3 * width, 4 * width, 4 * width]
+        inputs = 2 * targets + bands + 1
+        self.stem = _block(inputs, widths[0])
+        self.down = nn.ModuleList(
+            nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.up = nn.ModuleList(
+            _block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], 2 * targets, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, logits: Tensor, image: Tensor, valid: Tensor) -> Tensor:
+        """The logit correction: refined logit minus base logit.
+
+        Args:
+            logits: (N, targets, H, W) float, mosaicked base logits; H and W multiples of 16 times the reduction.
+            image: (N, bands, H / reduction, W / reduction) float in 0..1 (ignored if the refiner reads none).
+            valid: (N, 1, H / reduction, W / reduction) float, share of valid pixels.
+
+        Returns:
+            (N, targets, H, W) float.
+        """
+        clamped = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        pooled = F.avg_pool2d(clamped, self.reduction)
+        confidence = F.avg_pool2d(clamped.sigmoid(), self.reduction)
+        parts = [pooled / 4, confidence * 2 - 1]
+        if self.bands:
+            parts.append(image * 2 - 1)
+        features = self.stem(torch.cat([part * valid for part in parts] + [valid], 1))
+        skips = []
+        for down in self.down:
+            skips.append(features)
+            features = down(features)
+        for up, skip in zip(self.up, reversed(skips), strict=True):
+            enlarged = F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+            features = up(torch.cat([enlarged, skip], 1))
+        gain_and_bias = self.head(features).float()
+        gain_and_bias = F.interpolate(
+            gain_and_bias, scale_factor=float(self.reduction), mode="bilinear", align_corners=False
+        )
+        gain, bias = gain_and_bias.split(self.targets, 1)
+        correction: Tensor = torch.expm1(gain.clamp(-2, 2)) * clamped + bias
+        return correction

@@ -1,0 +1,103 @@
+"""Training regions: labelled pixels cached as memory-mapped arrays, each with one role.
+
+This module needs numpy alone, so that training on a cached folder also runs where no GDAL is installed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.config import Role
+from prngeo.tiling.grid import Window
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of one scene.
+
+    Attributes:
+        key: folder name inside the cache.
+        source: name of the data set.
+        role: what the region is for.
+        gsd: (x, y) ground size of a pixel in metres.
+        shape: (height, width) in pixels.
+        targets: names of the labelled targets, a subset of the run's.
+        scene: path of the scene.
+        window: the region's place in the scene, in pixels.
+        labels: path of the mask of every labelled target.
+        forbidden: windows (in region pixels) that training must not touch: held-out areas and their gap.
+    """
+
+    key: str
+    source: str
+    role: Role
+    gsd: tuple[float, float]
+    shape: tuple[int, int]
+    targets: tuple[str, ...]
+    scene: str
+    window: Window
+    labels: dict[str, str] = field(default_factory=dict)
+    forbidden: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True)
+class CachedRegion:
+    """A region with its arrays.
+
+    Attributes:
+        region: what it is.
+        image: (H, W, bands + 1) uint8, values scaled to 0..255; the last channel is 255 where data is valid.
+        labels: (H, W, targets) uint8: 0, 1, or 255 where unlabelled.
+    """
+
+    region: Region
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+def write_index(folder: Path, regions: Iterable[Region], fingerprint: str) -> None:
+    """Record the regions of a finished cache; its presence marks the cache as complete."""
+    content = {"fingerprint": fingerprint, "regions": [asdict(region) for region in regions]}
+    partial = folder / "index.json.partial"
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    partial.replace(folder / "index.json")
+
+
+def read_index(folder: Path) -> tuple[str, list[Region]]:
+    """(fingerprint, regions) of a cache; ('', []) if there is none."""
+    path = folder / "index.json"
+    if not path.exists():
+        return "", []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["fingerprint"], [_region(entry) for entry in content["regions"]]
+
+
+def _region(entry: dict[str, object]) -> Region:
+    values = dict(entry)
+    values["window"] = Window(**values["window"])  # type: ignore[arg-type]
+    values["forbidden"] = tuple(Window(**window) for window in values["forbidden"])  # type: ignore[attr-defined]
+    for name in ("gsd", "shape", "targets"):
+        values[name] = tuple(values[name])  # type: ignore[arg-type]
+    return Region(**values)  # type: ignore[arg-type]
+
+
+def load_regions(folder: Path, role: Role) -> list[CachedRegion]:
+    """The cached regions of one role, memory-mapped."""
+    _, regions = read_index(folder)
+    return [
+        CachedRegion(
+            region,
+            np.load(folder / region.key / "image.npy", mmap_mode="r"),
+            np.load(folder / region.key / "labels.npy", mmap_mode="r"),
+        )
+        for region in regions
+        if region.role == role
+    ]

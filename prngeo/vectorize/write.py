@@ -1,0 +1,208 @@
+"""Vector files: a GeoPackage that carries its styles, or one file a layer in the formats that hold one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal, get_args
+from uuid import uuid4
+
+import geopandas as gpd
+import pyogrio
+from pyproj.exceptions import ProjError
+
+from prngeo.errors import PrngeoError, UsageError
+
+VectorFormat = Literal["gpkg", "geoparquet", "flatgeobuf", "geojson"]
+
+SUFFIXES: dict[str, str] = {
+    "gpkg": ".gpkg",
+    "geoparquet": ".parquet",
+    "flatgeobuf": ".fgb",
+    "geojson": ".geojson",
+}
+SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
+FIXED_TIME = "1970-01-01T00:00:00.000Z"
+
+WRITE_ERRORS = (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+    pyogrio.errors.FieldError,
+)
+
+LAYER_STYLES = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256),
+    f_table_schema TEXT(256),
+    f_table_name TEXT(256),
+    f_geometry_column TEXT(256),
+    styleName TEXT(30),
+    styleQML TEXT,
+    styleSLD TEXT,
+    useAsDefault BOOLEAN,
+    description TEXT,
+    owner TEXT(30),
+    ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+)
+"""
+
+
+def vector_paths(stem: str | Path, format: VectorFormat, layers: Iterable[str]) -> list[Path]:
+    """The files that `write_layers` makes, in its order.
+
+    Args:
+        stem: folder and name without a suffix, such as `out/scene`; dots in the name are kept.
+        format: kind of file.
+        layers: names of the layers.
+
+    Returns:
+        `<stem>.gpkg`, or `<stem>_<layer>` with the format's suffix for each layer.
+
+    Raises:
+        UsageError: the format is unknown.
+    """
+    stem = Path(stem)
+    if format not in get_args(VectorFormat):
+        raise UsageError(
+            f"unknown vector format {format!r}: choose one of {', '.join(get_args(VectorFormat))}."
+        )
+    if format == "gpkg":
+        return [stem.with_name(f"{stem.name}.gpkg")]
+    return [stem.with_name(f"{stem.name}_{layer}{SUFFIXES[format]}") for layer in layers]
+
+
+def write_layers(
+    layers: Mapping[str, gpd.GeoDataFrame],
+    stem: str | Path,
+    format: VectorFormat = "gpkg",
+    styles: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write layers to one GeoPackage or to one file each, replacing files of these names.
+
+    Files appear under their names only when all of them are complete. The same layers give the same bytes,
+    which is why time stamps inside a GeoPackage are fixed. Layers may be empty: they keep their columns,
+    types and geometry type (`frame.attrs["geometry_type"]`, else Polygon). GeoJSON follows RFC 7946, so its
+    coordinates are WGS84 with seven decimals, unless a layer has no CRS: that one is written as it is.
+
+    Args:
+        layers: name and contents of each layer; at least one.
+        stem: folder and name without a suffix, such as `out/scene`; the folder exists.
+        format: kind of file. GeoParquet is version 1.1 with a bounding box column.
+        styles: QML of some of the layers. A GeoPackage carries them; other formats have no place for them.
+
+    Returns:
+        The files, as `vector_paths` gives them.
+
+    Raises:
+        UsageError: the format is unknown, there is no layer, or a layer cannot be brought to WGS84.
+        PrngeoError: a file cannot be written.
+    """
+    paths = vector_paths(stem, format, layers)
+    if not layers:
+        raise UsageError("no layer to write: give at least one.")
+    token = uuid4().hex[:12]
+    hidden = [path.with_name(f".{path.stem}.{token}{path.suffix}") for path in paths]
+    try:
+        if format == "gpkg":
+            _write_geopackage(layers, hidden[0], styles or {})
+        else:
+            for path, (name, frame) in zip(hidden, layers.items(), strict=True):
+                _write_single(frame, path, name, format)
+        for temporary, path in zip(hidden, paths, strict=True):
+            os.replace(temporary, path)
+    except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
+        raise PrngeoError(
+            f"cannot write {paths[0]}: {error}. See that the folder exists, has room and is writable, and "
+            "that no other program holds the file open."
+        ) from error
+    finally:
+        for temporary in hidden:
+            for suffix in ("", *SQLITE_SUFFIXES):
+                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+    return paths
+
+
+def _write_geopackage(layers: Mapping[str, gpd.GeoDataFrame], path: Path, styles: Mapping[str, str]) -> None:
+    for name, frame in layers.items():
+        # QGIS 3.22 warns about the version that GDAL now writes by default.
+        options = {"dataset_options": {"VERSION": "1.3"}} if not path.exists() else {}
+        undefined = {"SRID": "-1"} if frame.crs is None else {}
+        _write_ogr(frame, path, name, "GPKG", layer_options={"SPATIAL_INDEX": "YES", **undefined}, **options)
+    with closing(sqlite3.connect(path)) as database, database:
+        chosen = {name: styles[name] for name in layers if name in styles}
+        if chosen:
+            _embed_styles(database, chosen)
+        database.execute("UPDATE gpkg_contents SET last_change = ?", (FIXED_TIME,))
+
+
+def _embed_styles(database: sqlite3.Connection, styles: Mapping[str, str]) -> None:
+    """Store styles where QGIS looks for them when it opens a layer."""
+    database.execute(LAYER_STYLES)
+    database.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description) "
+        "VALUES ('layer_styles', 'attributes', 'layer_styles', '')"
+    )
+    for name, qml in styles.items():
+        query = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
+        (column,) = database.execute(query, (name,)).fetchone()
+        # Catalog and schema must be empty strings: QGIS does not find a row where they are NULL.
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
+            "styleName, styleQML, styleSLD, useAsDefault, description, owner, update_time) "
+            "VALUES ('', '', ?, ?, ?, ?, '', 1, '', '', ?)",
+            (name, column, name[:30], qml, FIXED_TIME),
+        )
+
+
+def _write_single(frame: gpd.GeoDataFrame, path: Path, name: str, format: VectorFormat) -> None:
+    if format == "geoparquet":
+        frame.to_parquet(path, index=False, write_covering_bbox=True, schema_version="1.1.0")
+    elif format == "flatgeobuf":
+        _write_ogr(frame, path, name, "FlatGeobuf")
+    elif frame.crs is None:
+        _write_ogr(frame, path, name, "GeoJSON")
+    else:
+        _write_ogr(_to_wgs84(frame, name), path, name, "GeoJSON", layer_options={"RFC7946": "YES"})
+
+
+def _write_ogr(frame: gpd.GeoDataFrame, path: Path, name: str, driver: str, **options: Any) -> None:
+    kind = _geometry_type(frame)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*'crs' was not provided.*")
+        pyogrio.write_dataframe(
+            frame,
+            path,
+            layer=name,
+            driver=driver,
+            geometry_type=kind,
+            promote_to_multi=kind.startswith("Multi"),
+            **options,
+        )
+
+
+def _geometry_type(frame: gpd.GeoDataFrame) -> str:
+    """One type that holds all geometries of a layer."""
+    kinds = set(frame.geom_type.dropna())
+    if not kinds:
+        return str(frame.attrs.get("geometry_type", "Polygon"))
+    if len(kinds) == 1:
+        return str(kinds.pop())
+    single = {kind.removeprefix("Multi") for kind in kinds}
+    return f"Multi{single.pop()}" if len(single) == 1 else "Unknown"
+
+
+def _to_wgs84(frame: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
+    try:
+        return frame.to_crs(4326)
+    except ProjError as error:
+        raise UsageError(
+            f"layer {name} cannot be brought from its CRS to WGS84, which GeoJSON requires: {error}. Choose "
+            "another format, such as gpkg."
+        ) from error
