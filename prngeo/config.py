@@ -127,6 +127,14 @@ class TrainConfig(_Section):
             raise ValueError(f"gsd must be [smallest, largest] in metres, got {list(self.gsd)}")
         if self.overlap > self.tile // 2 or self.refiner.overlap > self.refiner.window // 2:
             raise ValueError("an overlap can be at most half of its tile or window")
+        if self.overlap % 4 or self.refiner.overlap % self.refiner.reduction:
+            raise ValueError("overlap must be a multiple of 4, refiner.overlap of refiner.reduction")
+        names = [source.name for source in self.sources]
+        repeated = {name for name in names if names.count(name) > 1 or name == "synthetic"}
+        if repeated:
+            raise ValueError(
+                f"sources need names of their own, and 'synthetic' is that of the towns: {sorted(repeated)}"
+            )
         return self
 
 
@@ -146,10 +154,12 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
         raise UsageError(f"No such configuration file: {file}.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if not isinstance(content, dict):
+            raise UsageError(f"{file} does not describe a training run: it holds no `key: value` lines.")
         for override in overrides or []:
             _apply(content, override)
         return TrainConfig.model_validate(content)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid YAML: {error}") from error
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
@@ -165,4 +175,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             raise UsageError(f"{key}: {section} is not a section of the configuration.")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{key}: {value!r} is not a YAML value.") from error

@@ -36,8 +36,8 @@ class Aoi:
             raise UsageError(f"--aoi {path} cannot be read as a vector layer: {error}.") from error
         if not isinstance(layer, geopandas.GeoDataFrame):
             raise UsageError(f"--aoi {path} has no geometries.")
-        layer = layer[layer.geom_type.isin(["Polygon", "MultiPolygon"])]
-        if layer.empty:
+        polygons = _polygons(layer.geometry)
+        if not len(polygons):
             raise UsageError(f"--aoi {path} holds no polygon; an area of interest is one or more polygons.")
         if grid.crs is not None:
             if layer.crs is None:
@@ -45,20 +45,21 @@ class Aoi:
                     f"--aoi {path} has no coordinate system, the scene has {grid.crs.to_string()}; define it, for "
                     "example with `ogr2ogr -a_srs EPSG:4326 out.gpkg in.gpkg`."
                 )
-            layer = layer.to_crs(grid.crs)
+            polygons = _project(polygons, layer.crs, grid)
         elif layer.crs is not None:
             raise UsageError(
                 f"--aoi {path} is in {layer.crs.to_string()}, but the scene has no coordinate system to place it in; "
                 "give polygons in pixels (x = column, y = -row) without one."
             )
-        self._transform = grid.transform if grid.crs or not grid.transform.is_identity else Affine.scale(1, -1)
-        pixels = shapely.make_valid(layer.geometry.to_numpy())
-        self._shapes: list[Any] = [shape for shape in pixels if not shape.is_empty]
+        self._transform = (
+            grid.transform if grid.crs or not grid.transform.is_identity else Affine.scale(1, -1)
+        )
+        self._shapes: list[Any] = list(polygons)
         inverse = ~self._transform
         to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
         area = shapely.affinity.affine_transform(shapely.union_all(self._shapes), to_pixels)
         extent = shapely.box(0, 0, grid.width, grid.height)
-        if not shapely.intersects(area, extent):
+        if not shapely.area(shapely.intersection(area, extent)):
             raise UsageError(f"--aoi {path} does not touch the scene: no pixel lies inside its polygons.")
         self._pixels = shapely.prepared.prep(area)
 
@@ -74,3 +75,30 @@ class Aoi:
         drawn = rasterize(self._shapes, out_shape=window.shape, transform=transform, dtype="uint8")
         inside: NDArray[np.bool_] = drawn.astype(bool)
         return inside
+
+
+def _polygons(geometries: geopandas.GeoSeries) -> geopandas.GeoSeries:
+    """Valid polygons of a layer; the lines and points that repairing leaves would cover pixels of their own."""
+    known = geometries[geometries.notna()]
+    parts = known.make_valid().explode(ignore_index=True).explode(ignore_index=True)
+    return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
+
+
+def _project(polygons: geopandas.GeoSeries, crs: Any, grid: OutputGrid) -> geopandas.GeoSeries:
+    """Polygons in the grid's system.
+
+    They are cut near the scene first, since far from it (a polygon of the whole world) a projection has no
+    coordinates to give, and their edges are divided, since a straight edge is a curve elsewhere.
+    """
+    if crs == grid.crs:
+        return polygons
+    corners = [grid.transform @ (col, row) for row in (0, grid.height) for col in (0, grid.width)]
+    outline = shapely.MultiPoint(corners).convex_hull
+    step = max(1e-9, outline.length / 400)
+    around = geopandas.GeoSeries([shapely.segmentize(outline, step)], crs=grid.crs).to_crs(crs)
+    left, bottom, right, top = around.total_bounds
+    if np.isfinite([left, bottom, right, top]).all():
+        margin = max(right - left, top - bottom) / 10
+        polygons = polygons.clip_by_rect(left - margin, bottom - margin, right + margin, top + margin)
+        polygons = polygons.segmentize(margin / 5)
+    return _polygons(polygons.to_crs(grid.crs))

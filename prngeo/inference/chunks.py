@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prngeo.models.card import Calibration
 from prngeo.inference.mosaic import Logits, Mosaic
 from prngeo.inference.outputs import CORRECTION_NODATA, CORRECTION_SCALE, NODATA, PROBABILITY_SCALE
+from prngeo.models.card import Calibration
 from prngeo.tiling.blend import bilinear, positions, source_window
 from prngeo.tiling.grid import Window
 
@@ -90,8 +90,8 @@ class Resampling:
 
 
 def threshold_level(threshold: float) -> int:
-    """The smallest stored probability that reaches a threshold, at least 1."""
-    return max(1, int(np.ceil(threshold / PROBABILITY_SCALE - 1e-6)))
+    """The smallest stored probability, at least 1, whose value as readers compute it reaches a threshold."""
+    return max(1, int(np.searchsorted(np.arange(LEVELS + 1) * PROBABILITY_SCALE, threshold)))
 
 
 def stored_probability(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.uint8]:

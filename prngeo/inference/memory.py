@@ -59,7 +59,11 @@ def plan_memory(
         # refiner window with its blend.
         working = 14 * targets * 4 * side * side + 10 * targets * 4 * window * window
         least = PROGRAM + cache + working
-        if budget >= least + min(waiting, 128 << 20) or (side == CHUNKS[-1] and budget >= least) or (chunk and budget >= least):
+        if (
+            budget >= least + min(waiting, 128 << 20)
+            or (side == CHUNKS[-1] and budget >= least)
+            or (chunk and budget >= least)
+        ):
             store = min(waiting, budget - least)
             return MemoryPlan(side, store, cache, waiting - store, least + store)
     raise UsageError(

@@ -19,9 +19,6 @@ from prngeo.raster.store import Arrays, TileStore
 from prngeo.tiling.blend import blend
 from prngeo.tiling.grid import Grid, Window
 
-EMPTY_LOGIT = -8.0
-"""The logit of tiles that hold no valid pixel; it never reaches an output."""
-
 Index = tuple[int, int]
 
 
@@ -50,7 +47,7 @@ class Logits:
     """Blended values of a window.
 
     Attributes:
-        base: (targets, h, w) float32 logits of the base network.
+        base: (targets, h, w) float32 logits of the base network; 0 where no tile holds a valid pixel.
         correction: (targets, h, w) float32, refined minus base; zero for a target that is not refined.
     """
 
@@ -120,7 +117,9 @@ class Mosaic:
         self._release("tile", needed)
         correction = np.zeros_like(base)
         if self._windows and self._refiner:
-            pieces = [(self._windows.window(index), self._store.get(("window", index))[0]) for index in windows]
+            pieces = [
+                (self._windows.window(index), self._store.get(("window", index))[0]) for index in windows
+            ]
             correction = blend(pieces, window, self._targets, self._refiner.overlap) * self._refine
             self._release("window", windows)
         return Logits(base, correction)
@@ -154,22 +153,26 @@ class Mosaic:
             for number, batch in enumerate(batches):
                 assert ahead is not None
                 image, valid = ahead.result()
-                ahead = reader.submit(self._read_tiles, batches[number + 1]) if number + 1 < len(batches) else None
+                ahead = (
+                    reader.submit(self._read_tiles, batches[number + 1])
+                    if number + 1 < len(batches)
+                    else None
+                )
                 self._segment_batch(batch, image, valid)
 
     def _read_tiles(self, batch: list[Index]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         parts = [self._source.read(self._tiles.window(index)) for index in batch]
         return np.stack([image for image, _ in parts]), np.stack([valid for _, valid in parts])
 
-    def _segment_batch(self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+    def _segment_batch(
+        self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> None:
+        """Tiles without a valid pixel are kept as nothing: in the blend they would weigh on their neighbors."""
         seen = valid.any((1, 2))
-        shape = (len(batch), self._targets, self._tiles.size, self._tiles.size)
-        logits = np.full(shape, EMPTY_LOGIT, np.float16)
-        if seen.any():
-            logits[seen] = self._networks.segment(image[seen], valid[seen])
+        logits = iter(self._networks.segment(image[seen], valid[seen]) if seen.any() else ())
         for number, index in enumerate(batch):
-            arrays: Arrays = (logits[number],)
-            if self._refiner:
+            arrays: Arrays = (next(logits),) if seen[number] else ()
+            if self._refiner and arrays:
                 arrays += (_reduce(image[number], valid[number], self._refiner.reduction),)
             self._store.put(("tile", index), arrays, self._uses["tile", index])
             self._on_tile(bool(seen[number]))
@@ -183,12 +186,13 @@ class Mosaic:
         small = np.zeros((self._bands + 1, window.height // reduction, window.width // reduction), np.float32)
         target = Window(window.row // reduction, window.col // reduction, *small.shape[1:])
         for tile in needed:
+            arrays = self._store.get(("tile", tile))
+            if not arrays:
+                continue
             place = self._tiles.window(tile)
-            piece = Window(place.row // reduction, place.col // reduction, place.height // reduction, place.width // reduction)
+            piece = Window(*(length // reduction for length in (place.row, place.col, *place.shape)))
             common = piece.intersect(target)
-            small[(slice(None), *common.within(target))] = self._store.get(("tile", tile))[1][
-                (slice(None), *common.within(piece))
-            ]
+            small[(slice(None), *common.within(target))] = arrays[1][(slice(None), *common.within(piece))]
         self._release("tile", needed)
         if small[-1].any():
             correction = self._networks.refine(logits, small[:-1], small[-1])
@@ -197,7 +201,8 @@ class Mosaic:
         self._store.put(("window", index), (correction,), self._uses["window", index])
 
     def _blend_tiles(self, window: Window, indices: list[Index]) -> NDArray[np.float32]:
-        pieces = ((self._tiles.window(index), self._store.get(("tile", index))[0]) for index in indices)
+        held = ((self._tiles.window(index), self._store.get(("tile", index))) for index in indices)
+        pieces = ((window, arrays[0]) for window, arrays in held if arrays)
         return blend(pieces, window, self._targets, self._tiles.overlap)
 
     def _release(self, kind: str, indices: Iterable[Index]) -> None:

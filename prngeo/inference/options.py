@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from prngeo.errors import UsageError
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Grid = Literal["scene", "model"]
 VectorFormat = Literal["gpkg", "geoparquet", "flatgeobuf", "geojson"]
 DEFAULT_MEMORY = 4 << 30
@@ -45,7 +46,7 @@ class PredictOptions:
     model: str | Path = "prngeo-rgb"
     targets: tuple[str, ...] = ()
     refine: bool = True
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     bands: tuple[int, ...] | None = None
     gsd: float | None = None
     grid: Grid = "scene"
@@ -63,6 +64,13 @@ class PredictOptions:
     chunk: int | None = None
 
     def __post_init__(self) -> None:
+        for name, value, kind in (
+            ("--device", self.device, Device),
+            ("--grid", self.grid, Grid),
+            ("--format", self.format, VectorFormat),
+        ):
+            if value not in get_args(kind):
+                raise UsageError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}.")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"--threshold is a probability between 0 and 1, got {self.threshold:g}.")
         if self.tile is not None and (self.tile < 64 or self.tile % 32):

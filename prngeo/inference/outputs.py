@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,9 @@ CORRECTION_SCALE = 0.01
 """A stored step of the logit correction."""
 NODATA = 255
 CORRECTION_NODATA = -32768
+
+CLOCK_DRIFT = 10.0
+"""Seconds by which the start of a process may seem to move while the system's clock is being set."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def staging(folder: Path, scene: str) -> Iterator[Path]:
     Raises:
         UsageError: the folder cannot be written, or another run is at work on the same outputs.
     """
-    created = not folder.exists()
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     hidden = folder / f".{scene}.prngeo"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +104,7 @@ def staging(folder: Path, scene: str) -> Iterator[Path]:
             _refuse_if_running(hidden, folder)
             shutil.rmtree(hidden)
         hidden.mkdir()
-        (hidden / "pid").write_text(str(os.getpid()), encoding="utf-8")
+        (hidden / "pid").write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
@@ -110,22 +113,32 @@ def staging(folder: Path, scene: str) -> Iterator[Path]:
         yield hidden
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-        if created and not any(folder.iterdir()):
-            folder.rmdir()
+        for path in created:
+            with suppress(OSError):  # It holds something by now.
+                path.rmdir()
 
 
 def _refuse_if_running(hidden: Path, folder: Path) -> None:
-    import psutil
-
     try:
-        pid = int((hidden / "pid").read_text(encoding="utf-8"))
+        number, _, started = (hidden / "pid").read_text(encoding="utf-8").partition(" ")
+        pid, known = int(number), float(started)
     except (OSError, ValueError):
         return
-    if pid != os.getpid() and psutil.pid_exists(pid):
+    if pid != os.getpid() and abs(_started(pid) - known) < CLOCK_DRIFT:
         raise UsageError(
             f"Another prngeo run (process {pid}) is writing the same outputs in {folder}. Wait for it, or choose "
             "another folder with -o."
         )
+
+
+def _started(pid: int) -> float:
+    """When a running process was started, which tells it from others with its number; 0 if there is none."""
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
 
 
 def refuse_existing(paths: list[Path], overwrite: bool) -> None:
@@ -137,7 +150,9 @@ def refuse_existing(paths: list[Path], overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UsageError(f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o.")
+        raise UsageError(
+            f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o."
+        )
 
 
 def publish(hidden: Path, folder: Path, names: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from prngeo.errors import UsageError
+from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.card import FORMAT, Card
 
 if TYPE_CHECKING:
@@ -101,15 +101,24 @@ def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle
         folder: created if missing; a bundle already there is replaced.
         card: its `weights_sha256` is filled in.
         tensors: weights by name; floating ones are cast to float16.
+
+    Raises:
+        PrngeoError: a weight is not a number, or too large for float16.
     """
     import torch
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     stored = {
         name: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None).contiguous()
         for name, tensor in tensors.items()
     }
+    broken = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise PrngeoError(
+            f"The weights cannot be stored: {broken[0]} holds values that float16 cannot (not a number, or beyond "
+            "65504). Train again with a smaller learning rate."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{WEIGHTS}.partial"
     save_file(stored, partial)
     card = card.model_copy(update={"weights_sha256": file_hash(partial)})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT = 1
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -16,7 +18,7 @@ class _Part(BaseModel):
 class Calibration(_Part):
     """probability = sigmoid(logit / temperature); the mask is where it reaches the threshold."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Positive = 1.0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
@@ -55,18 +57,28 @@ class NetworkCard(_Part):
     architecture: str
     encoder: str
     mean: list[float]
-    std: list[float]
+    std: list[Positive]
 
 
 class RefinerCard(_Part):
     """The PRN refiner and the grid of its windows, in pixels of the model grid."""
 
     variant: Literal["fast"] = "fast"
-    window: int = 1024
-    overlap: int = 256
-    reduction: int = 4
-    width: int = 16
+    window: Annotated[int, Field(ge=64)] = 1024
+    overlap: Annotated[int, Field(ge=0)] = 256
+    reduction: Literal[1, 2, 4] = 4
+    width: Annotated[int, Field(ge=1)] = 16
     use_image: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RefinerCard:
+        if self.window % (16 * self.reduction):
+            raise ValueError(f"window must be a multiple of 16 times the reduction, got {self.window}")
+        if self.overlap > self.window // 2 or self.overlap % self.reduction:
+            raise ValueError(
+                f"overlap must be a multiple of the reduction and at most half the window, got {self.overlap}"
+            )
+        return self
 
 
 class ScalingCard(_Part):
@@ -110,14 +122,14 @@ class Card(_Part):
     description: str = ""
     license: str
     bands: list[str] = ["red", "green", "blue"]
-    targets: dict[str, TargetCard]
-    gsd: tuple[float, float]
+    targets: Annotated[dict[str, TargetCard], Field(min_length=1)]
+    gsd: tuple[Positive, Positive]
     gsd_tolerance: float = 0.25
     scaling: ScalingCard = ScalingCard()
     band_mean: list[float] = []
     band_std: list[float] = []
-    tile: int = 512
-    overlap: int = 128
+    tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
+    overlap: Annotated[int, Field(ge=0, multiple_of=4)] = 128
     network: NetworkCard
     refiner: RefinerCard | None = None
     training: dict[str, Any] = {}
@@ -125,3 +137,15 @@ class Card(_Part):
     tests: list[TestCard] = []
     weights_sha256: str = ""
     created: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if self.gsd[0] > self.gsd[1]:
+            raise ValueError(f"gsd must be (smallest, largest), got {self.gsd}")
+        if self.overlap > self.tile // 2:
+            raise ValueError(f"overlap must be at most half of tile {self.tile}, got {self.overlap}")
+        if not len(self.bands) == len(self.network.mean) == len(self.network.std):
+            raise ValueError(f"network needs one mean and one std for each of the bands {self.bands}")
+        if self.refiner is None and any(target.refine for target in self.targets.values()):
+            raise ValueError("a target is refined, but there is no refiner")
+        return self

@@ -67,7 +67,9 @@ class Runtime:
             mask = torch.from_numpy(valid[start : start + self.batch, None].astype(np.float32))
             count = len(tiles)
             if count < self.batch:
-                tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
+                tiles, mask = (
+                    torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask)
+                )
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
             results.append(to_half(logits[:count]))
@@ -87,7 +89,9 @@ class Runtime:
             (targets, W, W) float16: refined minus base logit.
         """
         assert self._refiner is not None, "the bundle has no refiner"
-        parts = [torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])]
+        parts = [
+            torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])
+        ]
         with _inference(self.compute):
             return to_half(self._refiner(*parts)[0])
 
@@ -116,7 +120,16 @@ def _inference(compute: Compute) -> Iterator[None]:
 
 
 def to_half(logits: Tensor) -> NDArray[np.float16]:
-    """Logits as they rest: clipped, float16, on the host."""
+    """Logits as they rest: clipped, float16, on the host.
+
+    Raises:
+        PrngeoError: some are not numbers.
+    """
+    if not torch.isfinite(logits).all():
+        raise PrngeoError(
+            "The network returned values that are not numbers: its weights do not suit the precision of this device. "
+            "Run with --device cpu, and if that fails too, train the model again."
+        )
     array: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
     return array
 
@@ -138,8 +151,14 @@ def build_refiner(bundle: Bundle) -> FastRefiner:
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:
-    own = {name.removeprefix(prefix): t.float() if t.is_floating_point() else t for name, t in tensors.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): t.float() if t.is_floating_point() else t
+        for name, t in tensors.items()
+        if name.startswith(prefix)
+    }
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise PrngeoError(f"The weights of {bundle.path} do not fit the network on its card: {error}") from error
+        raise PrngeoError(
+            f"The weights of {bundle.path} do not fit the network on its card: {error}"
+        ) from error

@@ -9,20 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
 import rasterio
+import rasterio._err
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
 from prngeo.errors import PrngeoError
 from prngeo.tiling.grid import Window
 
 BLOCK = 512
 """Side of an internal block in pixels."""
+
+_FAILURES = (RasterioError, OSError, rasterio._err.CPLE_BaseError)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class RasterWriter:
     def __init__(self, path: Path, spec: RasterSpec) -> None:
         self.path = path
         self.spec = spec
+        self._filled: set[tuple[int, int]] = set()
         profile: dict[str, Any] = {
             "driver": "GTiff",
             "height": spec.height,
@@ -99,7 +103,7 @@ class RasterWriter:
                 self._dataset.colorinterp = (ColorInterp.palette,)
             if spec.tags:
                 self._dataset.update_tags(**spec.tags)
-        except (RasterioError, OSError) as error:
+        except _FAILURES as error:
             raise _write_error(path, error) from error
 
     def write(self, window: Window, values: NDArray[Any]) -> None:
@@ -107,15 +111,32 @@ class RasterWriter:
         place = ((window.row, window.row_end), (window.col, window.col_end))
         try:
             self._dataset.write(values.astype(self.spec.dtype, copy=False), 1, window=place)
-        except (RasterioError, OSError) as error:
+        except _FAILURES as error:
             raise _write_error(self.path, error) from error
+        for row in range(window.row // BLOCK, -(-window.row_end // BLOCK)):
+            for col in range(window.col // BLOCK, -(-window.col_end // BLOCK)):
+                part = Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK).intersect(window)
+                if (values[part.within(window)] != self.spec.nodata).any():
+                    self._filled.add((row, col))
 
     def close(self) -> None:
-        """Flush to disk."""
+        """Flush to disk, and check that everything arrived there.
+
+        Raises:
+            PrngeoError: the disk is full. GDAL reports a failed flush on stderr alone, and what was not written
+                would read as nodata.
+        """
         try:
             self._dataset.close()
-        except (RasterioError, OSError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                file = rasterio.open(self.path)
+            with file:
+                lost = sum(not _is_stored(file, self.path, *block) for block in self._filled)
+        except _FAILURES as error:
             raise _write_error(self.path, error) from error
+        if lost:
+            raise _write_error(self.path, f"{lost} of {len(self._filled)} blocks are missing")
 
     def __enter__(self) -> RasterWriter:
         return self
@@ -123,7 +144,16 @@ class RasterWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._dataset.close()
+
+
+def _is_stored(file: DatasetReader, path: Path, row: int, col: int) -> bool:
+    """True if a block lies in the file as a whole."""
+    offset, size = (file.get_tag_item(f"BLOCK_{name}_{col}_{row}", "TIFF", 1) for name in ("OFFSET", "SIZE"))
+    return offset is not None and int(offset) + int(size) <= path.stat().st_size
 
 
 def finish_cog(source: Path, target: Path, spec: RasterSpec) -> None:
@@ -147,18 +177,12 @@ def finish_cog(source: Path, target: Path, spec: RasterSpec) -> None:
                 bigtiff="IF_SAFER",
                 num_threads="ALL_CPUS",
             )
-    except (RasterioError, OSError) as error:
+    except _FAILURES as error:
         raise _write_error(target, error) from error
 
 
-def _write_error(path: Path, error: Exception) -> PrngeoError:
-    return PrngeoError(f"{path.name} could not be written in {path.parent}: {error}. Check its free space and rights.")
-
-
-def quantize(values: NDArray[np.float32], scale: float, valid: NDArray[np.bool_], spec: RasterSpec) -> NDArray[Any]:
-    """Stored values: rounded to the scale, clipped to the type's range beside nodata, nodata where invalid."""
-    limits = np.iinfo(spec.dtype)
-    low = limits.min + (spec.nodata == limits.min)
-    high = limits.max - (spec.nodata == limits.max)
-    stored = np.clip(np.rint(values / np.float32(scale)), low, high).astype(spec.dtype)
-    return np.where(valid, stored, np.asarray(spec.nodata, spec.dtype))
+def _write_error(path: Path, reason: Exception | str) -> PrngeoError:
+    return PrngeoError(
+        f"{path.name} could not be written in {path.parent}: {str(reason).rstrip('.')}. Check its free space and "
+        "rights."
+    )

@@ -18,7 +18,7 @@ from prngeo.tiling.grid import Grid, Window
 Stretch = tuple[tuple[float, float], ...]
 
 _DECIMATED_SIDE = 1024  # pixels on the longer side of a sample read from overviews
-_SMALL_SCENE = 1 << 24  # pixels up to which reading everything once is cheap
+_SMALL_SCENE = 1 << 24  # pixels, of the scene or its coarsest overview, that are cheap to read in one go
 _SAMPLE_GRID, _SAMPLE_SIZE = (
     8,
     128,
@@ -67,11 +67,12 @@ class Sample:
 def take_sample(path: str, dataset: DatasetReader, bands: tuple[int, ...], rule: ValidityRule) -> Sample:
     """Reads a sample that is the same at every call.
 
-    A decimated read where overviews exist or the scene is small, else a fixed grid of windows at full
+    A decimated read where the scene or an overview of it is small, else a fixed grid of windows at full
     resolution. Only where these meet no valid pixel at all the whole scene is searched.
     """
     whole = Window(0, 0, dataset.height, dataset.width)
-    if dataset.overviews(bands[0]) or dataset.height * dataset.width <= _SMALL_SCENE:
+    coarsest = max(dataset.overviews(bands[0]), default=1)
+    if dataset.height * dataset.width <= _SMALL_SCENE * coarsest**2:
         scale = min(1.0, _DECIMATED_SIDE / max(whole.shape))
         shape = max(1, round(whole.height * scale)), max(1, round(whole.width * scale))
         parts = [_read_part(path, dataset, bands, rule, whole, shape)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,10 @@ class TileStore:
             PrngeoError: the scratch folder cannot be written.
         """
         size = sum(array.nbytes for array in arrays)
-        self._uses[key] = uses
         if self._bytes + size <= self._budget:
-            self._held[key] = arrays
+            # A view would keep the whole batch it was cut from.
+            self._held[key] = tuple(array if array.base is None else array.copy() for array in arrays)
+            self._uses[key] = uses
             self._bytes += size
             return
         path = self._scratch / f"{self._written}.npz"
@@ -58,14 +60,25 @@ class TileStore:
                 "choose another with --scratch, or raise --max-memory."
             ) from error
         self._held[key] = path
+        self._uses[key] = uses
 
     def get(self, key: Hashable) -> Arrays:
-        """The arrays of a key that is held."""
+        """The arrays of a key that is held.
+
+        Raises:
+            PrngeoError: the scratch folder cannot be read.
+        """
         held = self._held[key]
         if not isinstance(held, Path):
             return held
-        with np.load(held) as file:
-            return tuple(file[name] for name in file.files)
+        try:
+            with np.load(held) as file:
+                return tuple(file[name] for name in file.files)
+        except (OSError, ValueError, BadZipFile) as error:
+            raise PrngeoError(
+                f"{held} in the scratch folder cannot be read back ({error}). Was it removed while the run was at "
+                "work? Choose a folder that nothing else cleans with --scratch."
+            ) from error
 
     def release(self, key: Hashable) -> None:
         """Count one use; the last one drops the arrays."""
@@ -75,6 +88,6 @@ class TileStore:
         held = self._held.pop(key)
         del self._uses[key]
         if isinstance(held, Path):
-            held.unlink()
+            held.unlink(missing_ok=True)
         else:
             self._bytes -= sum(array.nbytes for array in held)

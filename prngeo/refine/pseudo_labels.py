@@ -58,17 +58,19 @@ def _own(true_positives: Tensor, unions: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _joint(true_positives: Tensor, unions: Tensor, allowed: Tensor) -> Tensor:
+    # In float64: in float32 the score of a large patch is off by more than single pixels weigh.
+    true_positives, unions = true_positives.double(), unions.double()
     ratio = torch.zeros((), dtype=torch.float64, device=unions.device)
     best = torch.zeros(len(unions), dtype=torch.long, device=unions.device)
     while True:
-        score = true_positives - ratio.to(torch.float32) * unions
-        best = score.masked_fill(~allowed, -torch.inf).argmax(1)
-        reached = true_positives.gather(1, best[:, None]).sum(dtype=torch.float64)
-        union = unions.gather(1, best[:, None]).sum(dtype=torch.float64)
+        score = (true_positives - ratio * unions).masked_fill(~allowed, -torch.inf)
+        chosen = score.argmax(1)
+        reached = true_positives.gather(1, chosen[:, None]).sum()
+        union = unions.gather(1, chosen[:, None]).sum()
         following = reached / union.clamp(min=1)
-        if following <= ratio + 1e-9:
+        if following <= ratio:
             return best
-        ratio = following
+        best, ratio = chosen, following
 
 
 def _patches(maps: Tensor, patch: int) -> Tensor:

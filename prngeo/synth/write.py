@@ -73,7 +73,7 @@ def _staged(target: Path) -> Iterator[Path]:
 def _write_raster(
     path: Path, bands: NDArray[np.uint8], transform: Affine, crs: CRS, tags: Mapping[str, str], is_mask: bool
 ) -> None:
-    """Write (bands, H, W) as a tiled, deflated GeoTIFF; a mask gets nodata 255 and a colour table."""
+    """Write (bands, H, W) as a tiled, deflated GeoTIFF; a mask gets nodata 255."""
     tile = 256 if min(bands.shape[1:]) >= 256 else 16
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": bands.shape[0], "height": bands.shape[1],

@@ -44,9 +44,7 @@ class Window:
 
     def expand(self, margin: int) -> Window:
         """The window grown by `margin` pixels on every side."""
-        return Window(
-            self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin
-        )
+        return Window(self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin)
 
     def intersect(self, other: Window) -> Window:
         """The common part of two windows; empty (zero height or width) if they do not touch."""

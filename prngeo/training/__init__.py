@@ -1,1 +1,5 @@
 """Training: from labelled scenes to a model bundle."""
+
+from prngeo.training.run import train
+
+__all__ = ["train"]

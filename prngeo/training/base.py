@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -41,7 +42,9 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
         load_imagenet_lite0(network)
     network = network.to(device, memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.base.average), use_buffers=True
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.base.average),
+        use_buffers=True,
     )
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.base.learning_rate, weight_decay=config.base.weight_decay
@@ -57,30 +60,35 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
         logger.info("base network: continuing at step %d of %d", first, config.base.steps)
     weights = {source.name: source.weight for source in config.sources} | {"synthetic": config.towns.weight}
     regions = load_regions(cache, "train")
-    weights = {name: weight for name, weight in weights.items() if any(r.region.source == name for r in regions)}
+    weights = {
+        name: weight for name, weight in weights.items() if any(r.region.source == name for r in regions)
+    }
     sampler = CropSampler(regions, weights, config.base.crop, config.gsd, config.seed)
     network.train()
     log = folder / "base.csv"
     started = time.monotonic()
-    for step in range(first, config.base.steps):
-        rate = learning_rate(config, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = _step(network, optimizer, sampler.batch(step, config.base.batch), device)
-        average.update_parameters(network)
-        if (step + 1) % 20 == 0:
-            _log(log, step + 1, loss, rate, time.monotonic() - started)
-            logger.info("base network: step %d of %d, loss %.4f", step + 1, config.base.steps, loss)
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.base.steps:
-            _save(
-                checkpoint,
-                {
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = ahead.submit(sampler.batch, first, config.base.batch)
+        for step in range(first, config.base.steps):
+            batch = upcoming.result()
+            upcoming = ahead.submit(sampler.batch, step + 1, config.base.batch)
+            rate = learning_rate(config, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(config.seed + step)  # A resumed run draws the dropout it would have drawn.
+            loss = _step(network, optimizer, batch, device)
+            average.update_parameters(network)
+            if (step + 1) % 20 == 0:
+                _log(log, step + 1, loss, rate, time.monotonic() - started)
+                logger.info("base network: step %d of %d, loss %.4f", step + 1, config.base.steps, loss)
+            if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.base.steps:
+                state = {
                     "step": step + 1,
                     "network": network.state_dict(),
                     "average": average.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                },
-            )
+                }
+                _save(checkpoint, state)
     module: Segmenter = average.module
     return module.eval()
 
@@ -93,9 +101,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return base.learning_rate * min(1.0, (step + 1) / WARM_UP) * (1 - falling)
 
 
-def _step(
-    network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device
-) -> float:
+def _step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
     image, valid, labels = (part.to(device) for part in (batch.image, batch.valid, batch.labels))
     with torch.autocast(device.type, dtype=torch.bfloat16):
         logits: Tensor = network(image, valid)

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prngeo.errors import UsageError
 from prngeo.tiling.grid import Window
 from prngeo.training.regions import IGNORE, CachedRegion
 
 SCALE_SPREAD = (0.6, 2.5)
 """A crop is seen at 0.6 to 2.5 times its native GSD, within the model's range."""
+PATIENCE = 19
+"""Draws after which a crop with few labels is taken, too."""
+ATTEMPTS = 1000
+"""Draws after which there seems to be no crop that keeps off the held-out areas."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class CropSampler:
         size: side of a crop in model pixels.
         gsd_range: (smallest, largest) GSD in metres.
         seed: with the step, decides everything.
+
+    Raises:
+        UsageError: there is no region to draw from.
     """
 
     def __init__(
@@ -52,10 +60,12 @@ class CropSampler:
         seed: int,
     ) -> None:
         self.regions = list(regions)
+        if not self.regions:
+            raise UsageError("There is nothing to train on: no scene of the sources has the role train.")
         self.size = size
         self.gsd_range = gsd_range
         self.seed = seed
-        area = {name: 0.0 for name in weights}
+        area = dict.fromkeys(weights, 0.0)
         for item in self.regions:
             area[item.region.source] += float(np.prod(item.region.shape))
         share = [
@@ -72,23 +82,30 @@ class CropSampler:
         return Batch(_radiometric(image, rng) * valid, valid, labels)
 
     def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        for _ in range(20):
+        allowed = None
+        for attempt in range(ATTEMPTS):
             item = self.regions[rng.choice(len(self.regions), p=self.share)]
             window = self._place(item, rng)
             if any(not window.intersect(other).is_empty for other in item.region.forbidden):
                 continue
             labels = _cut(item.labels, window, IGNORE)
+            allowed = _cut(item.image, window, 0), labels
             inside = window.intersect(Window(0, 0, *item.region.shape))
             known = (labels != IGNORE).any(-1).sum()
-            if known >= 0.25 * inside.height * inside.width:
+            if known >= 0.25 * inside.height * inside.width or attempt >= PATIENCE:
                 break
-        return self._render(_cut(item.image, window, 0), labels, rng)
+        if allowed is None:
+            raise UsageError(
+                f"No crop of {self.size} pixels fits into the training scenes beside their held-out areas and the gap "
+                "around those: make the areas, the gap or base.crop smaller."
+            )
+        return self._render(*allowed, rng)
 
     def _place(self, item: CachedRegion, rng: np.random.Generator) -> Window:
         native = float(np.sqrt(item.region.gsd[0] * item.region.gsd[1]))
         low = max(self.gsd_range[0], SCALE_SPREAD[0] * native)
         high = max(1.5 * low, min(self.gsd_range[1], SCALE_SPREAD[1] * native))
-        gsd = np.exp(rng.uniform(np.log(low), np.log(min(high, self.gsd_range[1]))))
+        gsd = np.exp(rng.uniform(np.log(low), np.log(max(low, min(high, self.gsd_range[1])))))
         height, width = (max(1, round(self.size * gsd / g)) for g in reversed(item.region.gsd))
         rows, cols = item.region.shape
         row = rng.integers(min(0, rows - height), max(0, rows - height), endpoint=True)

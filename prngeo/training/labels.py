@@ -38,7 +38,7 @@ def open_labels(path: str, scene: Scene) -> LabelReader:
 
 
 class _Mask:
-    """With a nodata tag: 1 is the object. Without: anything but 0 is (often 255)."""
+    """With a nodata tag other than 0: 1 is the object. Without: anything but 0 is (often 255)."""
 
     def __init__(self, path: str, scene: Scene) -> None:
         self._dataset = rasterio.open(path)
@@ -51,13 +51,16 @@ class _Mask:
     def read(self, window: Window) -> NDArray[np.uint8]:
         drawn = self._dataset.read(1, window=((window.row, window.row_end), (window.col, window.col_end)))
         nodata = self._dataset.nodata
-        if nodata is None:
+        if nodata is None or nodata == 0:  # Masks are often saved with their background as nodata.
             return (drawn > 0).astype(np.uint8)
         return np.where(drawn == nodata, np.uint8(IGNORE), (drawn == 1).astype(np.uint8))
 
 
 class _Polygons:
-    """A pixel is an object if its center lies in a polygon; the layer is complete over the scene."""
+    """A pixel is an object if its center lies in a polygon; the layer is complete over the scene.
+
+    Without georeferencing polygons are in pixels with y = -row, as QGIS draws the scene.
+    """
 
     def __init__(self, path: str, scene: Scene) -> None:
         layer = geopandas.read_file(path)
@@ -65,10 +68,18 @@ class _Polygons:
             if layer.crs is None:
                 raise UsageError(f"{path} has no coordinate system, its scene {scene.path} has one.")
             layer = layer.to_crs(scene.crs)
-        self._shapes = layer.geometry[~layer.geometry.is_empty & layer.geometry.notna()]
-        self._transform = scene.transform
+        elif layer.crs is not None:
+            raise UsageError(
+                f"{path} is in {layer.crs.to_string()}, its scene {scene.path} has no such system."
+            )
+        self._shapes = list(
+            layer.geometry[layer.geom_type.isin(["Polygon", "MultiPolygon"]) & ~layer.is_empty]
+        )
+        self._transform = scene.transform if scene.georeferenced else Affine.scale(1, -1)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
+        if not self._shapes:
+            return np.zeros(window.shape, np.uint8)
         transform = self._transform @ Affine.translation(window.col, window.row)
         drawn: NDArray[np.uint8] = rasterize(
             self._shapes, out_shape=window.shape, transform=transform, dtype="uint8"

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +48,14 @@ def prepare(config: TrainConfig, folder: Path) -> list[Region]:
     if known == fingerprint:
         return regions
     planned = [region for source in config.sources for region in _plan(source, config.root)]
+    repeated = [key for key, number in Counter(region.key for region in planned).items() if number > 1]
+    if repeated:
+        raise UsageError(
+            f"Scenes of one source need file names of their own; there are several of {repeated[0]}."
+        )
     regions = list(_keep_apart(planned, {source.name: source.gap for source in config.sources}))
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").unlink(missing_ok=True)
     for number, region in enumerate(regions):
         logger.info("caching %s (%d of %d)", region.key, number + 1, len(regions))
         _cache(region, config.targets, folder / region.key)
@@ -113,6 +120,11 @@ def _cut_areas(whole: Region, source: Source) -> Iterator[Region]:
         window = Window(
             area.rows[0], area.cols[0], area.rows[1] - area.rows[0], area.cols[1] - area.cols[0]
         ).intersect(whole.window)
+        if window.is_empty:
+            raise UsageError(
+                f"Source {source.name}: the area of rows {list(area.rows)} and columns {list(area.cols)} holds no pixel "
+                f"of {whole.scene} ({whole.shape[0]} x {whole.shape[1]})."
+            )
         forbidden.append(window.expand(margin))
         yield replace(
             whole, key=f"{whole.key}-{area.role}{number}", role=area.role, shape=window.shape, window=window
@@ -132,15 +144,14 @@ def _keep_apart(regions: list[Region], gaps: dict[str, float]) -> Iterator[Regio
         for region in (region for region in regions if region.role == role):
             with open_scene(region.scene, gsd=region.gsd[0]) as scene:
                 crs = scene.crs.to_wkt() if scene.crs else None
-                bounds = _bounds(scene, region)
+                bounds, metres = _bounds(scene, region)
             near = next(
                 (
                     other
                     for other_crs, other_bounds, other in kept
-                    if crs is not None
-                    and crs == other_crs
-                    and other.scene != region.scene
-                    and _distance(bounds, other_bounds) < gaps[region.source]
+                    if ((crs is not None and crs == other_crs) or other.scene == region.scene)
+                    and (other.source, other.scene) != (region.source, region.scene)
+                    and _distance(bounds, other_bounds, metres) < gaps[region.source]
                 ),
                 None,
             )
@@ -152,21 +163,24 @@ def _keep_apart(regions: list[Region], gaps: dict[str, float]) -> Iterator[Regio
         kept += rank
 
 
-def _bounds(scene: Scene, region: Region) -> Bounds:
-    """Extent in metres (for a geographic system by the metres of a degree at the scene)."""
+def _bounds(scene: Scene, region: Region) -> tuple[Bounds, tuple[float, float]]:
+    """Extent in the scene's system, and the metres (x, y) of its unit there."""
     transform, window = scene.transform, region.window
-    metres = region.gsd[0] / math.hypot(transform.a, transform.d)
+    metres = (
+        region.gsd[0] / math.hypot(transform.a, transform.d),
+        region.gsd[1] / math.hypot(transform.b, transform.e),
+    )
     corners = [
         transform @ (col, row) for row in (window.row, window.row_end) for col in (window.col, window.col_end)
     ]
     xs, ys = zip(*corners, strict=True)
-    return min(xs) * metres, min(ys) * metres, max(xs) * metres, max(ys) * metres
+    return (min(xs), min(ys), max(xs), max(ys)), metres
 
 
-def _distance(a: Bounds, b: Bounds) -> float:
+def _distance(a: Bounds, b: Bounds, metres: tuple[float, float]) -> float:
     dx = max(0.0, max(a[0], b[0]) - min(a[2], b[2]))
     dy = max(0.0, max(a[1], b[1]) - min(a[3], b[3]))
-    return float(np.hypot(dx, dy))
+    return math.hypot(dx * metres[0], dy * metres[1])
 
 
 def _cache(region: Region, targets: list[str], folder: Path) -> None:
@@ -208,7 +222,9 @@ def _cache_towns(towns: Towns, config: TrainConfig, folder: Path) -> list[Region
             town = make_town(towns.size, gsd, seed)
             valid = np.full((towns.size, towns.size, 1), 255, np.uint8)
             np.save(folder / key / "image.npy", np.concatenate([np.moveaxis(town.image, 0, -1), valid], -1))
-            labels = np.stack([town.masks.get(target, np.full_like(valid[..., 0], IGNORE)) for target in config.targets], -1)
+            labels = np.stack(
+                [town.masks.get(target, np.full_like(valid[..., 0], IGNORE)) for target in config.targets], -1
+            )
             np.save(folder / key / "labels.npy", labels)
             regions.append(
                 Region(

@@ -33,12 +33,14 @@ class Outlines:
         area: area in the caller's unit, float64 (polygons,).
         edges: their vertical edges by first row, int32 (edges, 5): column, first row, end row, sign, polygon.
             The sign is 1 where the object lies to the left of the edge and -1 where it lies to the right.
+        traced: number of pixels in all objects, also in those that were dropped as too small.
     """
 
     geometry: Geometries
     pixels: Integers
     area: Floats
     edges: NDArray[np.int32]
+    traced: int
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,11 @@ def trace(mask: Any, areas_of: Callable[[Rings], Floats], min_area: float, conne
     geometry: list[Geometries] = [np.empty(0, object)]
     pixels, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     area, edges = [np.empty(0)], [np.empty((0, 5), np.int32)]
-    count = 0
+    count = traced = 0
     for rings in _batches(mask, connectivity):
         areas = areas_of(rings)
         keep = areas >= min_area
+        traced += int(np.abs(rings.signed_pixels).sum())
         if not keep.any():
             continue
         if not keep.all():
@@ -146,7 +149,11 @@ def trace(mask: Any, areas_of: Callable[[Rings], Floats], min_area: float, conne
     flat[:, 4] = rank[flat[:, 4]]
     flat = flat[np.argsort(flat[:, 1], kind="stable")]
     return Outlines(
-        np.concatenate(geometry)[order], np.concatenate(pixels)[order], np.concatenate(area)[order], flat
+        geometry=np.concatenate(geometry)[order],
+        pixels=np.concatenate(pixels)[order],
+        area=np.concatenate(area)[order],
+        edges=flat,
+        traced=traced,
     )
 
 

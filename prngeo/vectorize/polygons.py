@@ -16,11 +16,14 @@ import pyproj
 import rasterio
 import shapely
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.vectorize.outlines import OBJECT, Floats, Geometries, Outlines, Rings, trace
 from prngeo.vectorize.zonal import Sums, zonal_sums
+
+SLIVER = 1e-9
 
 
 def polygonize(
@@ -85,8 +88,16 @@ def polygonize(
         with _reading(mask_path):
             outlines = trace(mask, plane.areas, min_area, connectivity)
             sums = zonal_sums(outlines, mask, probability, changed, connectivity)
+        # rasterio ends the shapes quietly when GDAL fails to trace them: count, so that none goes missing.
+        if sums.objects != outlines.traced:
+            raise PrngeoError(
+                f"GDAL traced {outlines.traced} of the {sums.objects} object pixels in {mask_path}. The "
+                "memory may be full: cut the raster into smaller ones."
+            )
         columns = _attributes(outlines, sums, probability, changed)
     geometry = plane.to_map(plane.simplify(outlines.geometry, simplify))
+    if simplify > 0:
+        geometry = _repaired(geometry)
     frame = gpd.GeoDataFrame(columns, geometry=geometry, crs=plane.crs)
     frame.attrs["geometry_type"] = "Polygon" if connectivity == 4 else "MultiPolygon"
     return frame
@@ -118,7 +129,8 @@ class Plane:
         code = crs.to_epsg(min_confidence=100)
         crs = crs if code is None else pyproj.CRS.from_epsg(code)
         linear = np.array([[transform.a, transform.b], [transform.d, transform.e]])
-        scale = _metres_per_unit(crs, transform * (src.width / 2, src.height / 2))
+        center = _apply(transform, np.array([(src.width / 2, src.height / 2)]))[0]
+        scale = _metres_per_unit(crs, (center[0], center[1]))
         return cls(transform, np.array(scale)[:, None] * linear, crs)
 
     def areas(self, rings: Rings) -> Floats:
@@ -126,7 +138,7 @@ class Plane:
         if self.crs is None or not self.crs.is_geographic:
             return np.abs(rings.signed_pixels) * abs(float(np.linalg.det(self.metres)))
         geod = _geod(self.crs)
-        lon, lat = (self._apply(rings.points) * _degrees_per_unit(self.crs)).T
+        lon, lat = (_apply(self.transform, rings.points) * _degrees_per_unit(self.crs)).T
         ends = zip(rings.ring_starts[:-1], rings.ring_starts[1:], strict=True)
         areas = np.array([geod.polygon_area_perimeter(lon[i:j], lat[i:j])[0] for i, j in ends])
         return np.abs(np.add.reduceat(areas, rings.polygon_starts[:-1]))
@@ -135,18 +147,41 @@ class Plane:
         """Simplify polygons in pixel coordinates together, with a tolerance in metres."""
         if tolerance <= 0 or not len(geometry):
             return geometry
-        metric = shapely.transform(geometry, lambda points: points @ self.metres.T)
-        simple = shapely.coverage_simplify(metric, tolerance)
-        back = np.linalg.inv(self.metres).T
+        side = abs(float(np.linalg.det(self.metres))) ** 0.5
+        shape = self.metres.T / side
+        if np.allclose(shape @ shape.T, np.eye(2), atol=1e-3):
+            # Square pixels: with integers, rounding does not decide which of equal triangles goes first.
+            return np.asarray(shapely.coverage_simplify(geometry, tolerance / side), object)
+        metric = shapely.transform(geometry, lambda points: points @ shape)
+        simple = shapely.coverage_simplify(metric, tolerance / side)
+        back = np.linalg.inv(shape)
         return np.asarray(shapely.transform(simple, lambda points: np.rint(points @ back)), object)
 
     def to_map(self, geometry: Geometries) -> Geometries:
         """Move polygons from pixel coordinates to the CRS."""
-        return np.asarray(shapely.transform(geometry, self._apply), object)
+        return np.asarray(shapely.transform(geometry, lambda points: _apply(self.transform, points)), object)
 
-    def _apply(self, points: Any) -> Floats:
-        x, y, to = points[:, 0], points[:, 1], self.transform
-        return np.stack([to.a * x + to.b * y + to.c, to.d * x + to.e * y + to.f], axis=1)
+
+def _repaired(geometry: Geometries) -> Geometries:
+    """Simplified polygons in which a corner, rounded to the other side of the edge it touched, is cut off."""
+    broken = np.flatnonzero(~shapely.is_valid(geometry))
+    for index in broken:
+        parts = shapely.get_parts(shapely.make_valid(geometry[index], method="structure"))
+        parts = parts[shapely.area(parts) > SLIVER * shapely.area(geometry[index])]
+        geometry[index] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(list(parts))
+    return geometry
+
+
+def _apply(transform: Affine, points: NDArray[Any]) -> Floats:
+    """Points, (points, 2), after an affine transformation."""
+    x, y = points.T
+    return np.stack(
+        [
+            transform.a * x + transform.b * y + transform.c,
+            transform.d * x + transform.e * y + transform.f,
+        ],
+        axis=1,
+    )
 
 
 def _attributes(outlines: Outlines, sums: Sums, probability: Any, changed: Any) -> dict[str, Any]:
@@ -242,6 +277,6 @@ def _check_rasters(mask: Any, probability: Any, changed: Any) -> None:
 
 def _same_place(one: Any, other: Any) -> bool:
     """Whether the corners of two rasters of one shape agree to a hundredth of a pixel."""
-    corners = [(0, 0), (one.width, 0), (0, one.height)]
-    back = [~other.transform * (one.transform * corner) for corner in corners]
+    corners = np.array([(0, 0), (one.width, 0), (0, one.height)])
+    back = _apply(~other.transform, _apply(one.transform, corners))
     return bool(np.allclose(back, corners, atol=0.01, rtol=0))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from prngeo.vectorize.outlines import Floats, Outlines
+from prngeo.vectorize.outlines import OBJECT, Floats, Outlines
 
 NODATA = 255
 STRIP_PIXELS = 2_000_000
@@ -28,12 +28,14 @@ class Sums:
         invalid: number of pixels where they are not.
         changed: number of pixels that were changed.
         edge: number of pixels that neighbour no-data or the raster's border.
+        objects: number of object pixels in the whole mask, polygons or not.
     """
 
     probability: Floats
     invalid: Floats
     changed: Floats
     edge: Floats
+    objects: int
 
 
 def zonal_sums(outlines: Outlines, mask: Any, probability: Any, changed: Any, connectivity: int) -> Sums:
@@ -52,10 +54,13 @@ def zonal_sums(outlines: Outlines, mask: Any, probability: Any, changed: Any, co
     sums = np.zeros((4, len(outlines.pixels)))
     strip = max(1, STRIP_PIXELS // mask.width)
     active = np.empty((0, 5), np.int32)
+    objects = 0
     for start in range(0, mask.height, strip):
         stop = min(start + strip, mask.height)
         new = slice(*np.searchsorted(outlines.edges[:, 1], [start, stop]))
         active = np.concatenate([active[active[:, 2] > start], outlines.edges[new]])
+        near, values = _around(mask, start, stop)
+        objects += int(np.count_nonzero(values == OBJECT))
         if not len(active):
             continue
         rasters: list[NDArray[Any] | None] = [None, None, None, None]
@@ -63,9 +68,9 @@ def zonal_sums(outlines: Outlines, mask: Any, probability: Any, changed: Any, co
             rasters[:2] = _values(probability, start, stop)
         if changed is not None:
             rasters[2] = _read(changed, start, stop) == 1
-        rasters[3] = _edge_pixels(mask, start, stop, connectivity)
+        rasters[3] = _neighbors(near, connectivity)
         _add(sums, rasters, active, start, stop)
-    return Sums(*sums)
+    return Sums(sums[0], sums[1], sums[2], sums[3], objects)
 
 
 def _add(
@@ -98,18 +103,24 @@ def _values(src: Any, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.b
     return values, invalid
 
 
-def _edge_pixels(mask: Any, start: int, stop: int, connectivity: int) -> NDArray[np.bool_]:
-    """Where rows of the mask neighbour no-data or the raster's border."""
+def _around(mask: Any, start: int, stop: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Where no-data is in rows of the mask and one pixel around, the raster's outside included; the rows."""
     # A mask whose background is tagged as no-data does not tell the two apart: only its border counts.
     nodata = NODATA if mask.nodata in (None, 0) else mask.nodata
     above, below = max(start - 1, 0), min(stop + 1, mask.height)
+    values = _read(mask, above, below)
     outside = np.ones((stop - start + 2, mask.width + 2), bool)
-    outside[above - start + 1 : below - start + 1, 1:-1] = _read(mask, above, below) == nodata
+    outside[above - start + 1 : below - start + 1, 1:-1] = values == nodata
+    return outside, values[start - above : stop - above]
+
+
+def _neighbors(marked: NDArray[np.bool_], connectivity: int) -> NDArray[np.bool_]:
+    """Inner pixels that neighbour a marked one (or are marked): (rows, width) of (rows + 2, width + 2)."""
     if connectivity == 8:
-        outside = outside[:-2] | outside[1:-1] | outside[2:]
-        return np.asarray(outside[:, :-2] | outside[:, 1:-1] | outside[:, 2:])
-    inner = outside[1:-1]
-    return np.asarray(outside[:-2, 1:-1] | outside[2:, 1:-1] | inner[:, :-2] | inner[:, 2:])
+        rows = marked[:-2] | marked[1:-1] | marked[2:]
+        return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
+    inner = marked[1:-1]
+    return np.asarray(marked[:-2, 1:-1] | marked[2:, 1:-1] | inner[:, :-2] | inner[:, 2:])
 
 
 def _read(src: Any, start: int, stop: int) -> NDArray[Any]:

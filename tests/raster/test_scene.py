@@ -119,6 +119,17 @@ def test_feature_stays_within_half_a_model_pixel(write_raster, factor, crs, tran
     assert abs(row - 215) < 0.2 * factor
 
 
+def test_feature_far_from_the_origin_stays_when_the_overview_does_not_divide_the_scene(write_raster):
+    values = np.zeros((3, 515, 515), "uint8")
+    values[:, 440:480, 456:504] = 255  # its middle lies at column 480, row 460
+    path = write_raster(values, overviews=(8,))  # 65 pixels: 7.92 scene pixels each
+    with open_scene(path, gsd=1, gsd_range=(8, 8), gsd_tolerance=0) as scene:
+        image, _ = scene.read(Window(0, 0, scene.model_height, scene.model_width))
+        rows, cols = np.indices(image.shape[1:]) + 0.5
+        weight = image[0] / image[0].sum()
+    assert (8 * (cols * weight).sum(), 8 * (rows * weight).sum()) == pytest.approx((480, 460), abs=1)
+
+
 def test_geographic_scene_is_resampled_to_square_pixels(write_raster):
     values = np.zeros((3, 200, 400), "uint8")
     values[:, 50:100, 100:200] = 255  # a square on the ground at 60 N
@@ -187,6 +198,14 @@ def test_reopened_scene_reads_the_same_in_another_thread_without_new_statistics(
         for a, b in zip(found["read"], expected, strict=True):
             np.testing.assert_array_equal(a, b)
         scene.read(window)  # closing the copy leaves this one open
+
+
+def test_statistics_are_taken_before_the_first_copy_is_made(holed, monkeypatch):
+    with open_scene(holed) as scene:
+        own = scene.reopen()
+        monkeypatch.setattr(scene_module, "take_sample", None)
+        with own:
+            assert own.stretch == scene.stretch
 
 
 def test_reader_does_not_import_torch():

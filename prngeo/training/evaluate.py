@@ -1,0 +1,167 @@
+"""IoU on test areas through the path that `prngeo predict` takes, with intervals from a bootstrap over blocks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.inference.chunks import Resampling, TargetPlan, chunk_result
+from prngeo.inference.mosaic import Logits, Mosaic, Networks
+from prngeo.inference.pipeline import prepare
+from prngeo.inference.options import PredictOptions
+from prngeo.models.bundle import Bundle
+from prngeo.models.card import TestCard
+from prngeo.raster.store import TileStore
+from prngeo.synth import write_town
+from prngeo.tiling.grid import Grid, Window
+from prngeo.training.regions import CachedRegion
+
+BLOCK = 512
+"""Side of a bootstrap block in scene pixels."""
+RESAMPLES = 1000
+
+
+@dataclass
+class Counts:
+    """Confusion counts of every block of one data set and target.
+
+    Attributes:
+        base: rows of (true positives, false positives, false negatives), one a block.
+        refined: the same after PRN (equal to base where the gate disabled it).
+        pixels: labelled pixels.
+        scenes: keys of the regions.
+    """
+
+    base: list[tuple[int, int, int]] = field(default_factory=list)
+    refined: list[tuple[int, int, int]] = field(default_factory=list)
+    pixels: int = 0
+    scenes: set[str] = field(default_factory=set)
+
+
+def evaluate_tests(
+    regions: Iterable[CachedRegion], bundle: Bundle, networks: Networks, report: Callable[[str], None]
+) -> list[TestCard]:
+    """Judge a bundle on its test regions, data set by data set.
+
+    Args:
+        regions: of role test.
+        bundle: the model with its gates and thresholds.
+        networks: its runtime.
+        report: is told the key of every region.
+
+    Returns:
+        One entry a data set and target; those without positives are left out, as their IoU is undefined.
+    """
+    counts: dict[tuple[str, str], Counts] = {}
+    names = list(bundle.card.targets)
+    for item in regions:
+        report(item.region.key)
+        for block, logits, valid in _blocks(item, bundle, networks):
+            here = slice(block.row, block.row_end), slice(block.col, block.col_end)
+            for channel, name in enumerate(names):
+                if name in item.region.targets:
+                    entry = counts.setdefault((item.region.source, name), Counts())
+                    entry.scenes.add(item.region.key)
+                    _count(entry, logits, valid, item.labels[(*here, channel)], bundle, channel)
+    return [_summary(source, target, entry) for (source, target), entry in counts.items() if _positives(entry)]
+
+
+def _blocks(
+    item: CachedRegion, bundle: Bundle, networks: Networks
+) -> Iterable[tuple[Window, Logits, NDArray[np.bool_]]]:
+    """Blocks of a region with logits at the scene's pixels."""
+    region, card = item.region, bundle.card
+    grid = Grid(*region.shape, BLOCK)
+    with tempfile.TemporaryDirectory() as folder:
+        path = region.scene
+        gsd = region.gsd[0]
+        if path.startswith("synth:"):
+            path = str(write_town(Path(folder) / "town.tif", size=region.shape[0], gsd=gsd, seed=int(path.split("=")[1])).image)
+        with prepare(path, folder, PredictOptions(model=bundle.path, gsd=gsd)) as job:
+            resampling: Resampling = job.resampling
+            blocks = [grid.window(index).intersect(grid.extent) for index in grid.indices()]
+            places = [
+                Window(b.row + region.window.row, b.col + region.window.col, b.height, b.width) for b in blocks
+            ]
+            mosaic = Mosaic(
+                job.scene.reopen(),
+                (job.scene.model_height, job.scene.model_width),
+                networks,
+                card,
+                [target.refine for target in card.targets.values()],
+                TileStore(4 << 30, Path(folder)),
+                [resampling.request(place) for place in places],
+                tile=card.tile,
+                overlap=card.overlap,
+            )
+            for block, place in zip(blocks, places, strict=True):
+                yield block, resampling.read(mosaic, place), job.valid(place)
+
+
+def _count(
+    entry: Counts,
+    logits: Logits,
+    valid: NDArray[np.bool_],
+    labels: NDArray[np.uint8],
+    bundle: Bundle,
+    channel: int,
+) -> None:
+    name, target = list(bundle.card.targets.items())[channel]
+    known = valid & (labels <= 1)
+    if not known.any():
+        return
+    plan = TargetPlan(name, channel, target.calibration(target.refine), target.base)
+    result = chunk_result(logits, known, plan)
+    truth = labels == 1
+    refined = result.mask == 1
+    entry.refined.append(_confusion(refined, truth, known))
+    entry.base.append(_confusion(refined ^ (result.changed == 1), truth, known))
+    entry.pixels += int(known.sum())
+
+
+def _confusion(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_]
+) -> tuple[int, int, int]:
+    return (
+        int((mask & truth & known).sum()),
+        int((mask & ~truth & known).sum()),
+        int((~mask & truth & known).sum()),
+    )
+
+
+def _positives(entry: Counts) -> int:
+    return sum(hits + missed for hits, _, missed in entry.base)
+
+
+def _summary(source: str, target: str, entry: Counts) -> TestCard:
+    base, refined = np.array(entry.base, float), np.array(entry.refined, float)
+    picks = np.random.default_rng(0).integers(len(base), size=(RESAMPLES, len(base)))
+    base_ious = np.array([_iou(base[pick]) for pick in picks])
+    refined_ious = np.array([_iou(refined[pick]) for pick in picks])
+
+    def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        return round(float(low), 4), round(float(high), 4)
+
+    return TestCard(
+        source=source,
+        target=target,
+        scenes=len(entry.scenes),
+        megapixels=round(entry.pixels / 1e6, 2),
+        base_iou=round(_iou(base), 4),
+        refined_iou=round(_iou(refined), 4),
+        blocks=len(base),
+        base_interval=interval(base_ious),
+        refined_interval=interval(refined_ious),
+        gain_interval=interval(refined_ious - base_ious),
+    )
+
+
+def _iou(counts: NDArray[np.float64]) -> float:
+    total = counts.sum()
+    return float(counts[:, 0].sum() / total) if total else float("nan")
