@@ -94,7 +94,8 @@ def write_layers(
     Args:
         layers: name and contents of each layer; at least one.
         stem: folder and name without a suffix, such as `out/scene`; the folder exists.
-        format: kind of file. GeoParquet is version 1.1 with a bounding box column.
+        format: kind of file. GeoParquet is version 1.1 with a bounding box column; FlatGeobuf orders its
+            rows by place, for its spatial index; the others keep the order given.
         styles: QML of some of the layers. A GeoPackage carries them; other formats have no place for them.
 
     Returns:
