@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prngeo.errors import PrngeoError as PrngeoError
     from prngeo.errors import UsageError as UsageError
-    from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.inference import PredictOptions as PredictOptions
     from prngeo.inference import PredictResult as PredictResult
     from prngeo.inference import predict as predict
+    from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.training import train as train
 
 __version__ = "0.1.0"
@@ -26,7 +26,16 @@ _HOMES = {
     "train": "prngeo.training",
 }
 
-__all__ = ["PredictOptions", "PredictResult", "PrngeoError", "UsageError", "__version__", "open_bundle", "predict", "train"]  # noqa: F822
+__all__ = [
+    "PredictOptions",
+    "PredictResult",
+    "PrngeoError",
+    "UsageError",
+    "__version__",
+    "open_bundle",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

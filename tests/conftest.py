@@ -83,7 +83,14 @@ def write_scene(
     image = (values * (top - 1) + (0 if dtype == "float32" else 1)).astype(dtype)
     for hole in holes or []:
         image[:, hole[0], hole[1]] = 0 if nodata is None else nodata
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": dtype, "nodata": nodata}
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": count,
+        "dtype": dtype,
+        "nodata": nodata,
+    }
     if crs is not None:
         profile |= {"crs": crs, "transform": Affine(gsd, 0, 500_000, 0, -gsd, 5_000_000)}
     if height >= 16 and width >= 16:

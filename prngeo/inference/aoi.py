@@ -51,9 +51,7 @@ class Aoi:
                 f"--aoi {path} is in {layer.crs.to_string()}, but the scene has no coordinate system to place it in; "
                 "give polygons in pixels (x = column, y = -row) without one."
             )
-        self._transform = (
-            grid.transform if grid.crs or not grid.transform.is_identity else Affine.scale(1, -1)
-        )
+        self._transform = grid.transform if grid.crs or not grid.transform.is_identity else Affine.scale(1, -1)
         self._shapes: list[Any] = list(polygons)
         inverse = ~self._transform
         to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
@@ -65,9 +63,7 @@ class Aoi:
 
     def touches(self, window: Window) -> bool:
         """True if a window of the grid may hold a pixel of the area."""
-        return bool(
-            self._pixels.intersects(shapely.box(window.col, window.row, window.col_end, window.row_end))
-        )
+        return bool(self._pixels.intersects(shapely.box(window.col, window.row, window.col_end, window.row_end)))
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """(h, w) bool, True inside the area."""
@@ -79,7 +75,7 @@ class Aoi:
 
 def _polygons(geometries: geopandas.GeoSeries) -> geopandas.GeoSeries:
     """Valid polygons of a layer; the lines and points that repairing leaves would cover pixels of their own."""
-    known = geometries[geometries.notna()]
+    known = geometries[geometries.notna() & ~geometries.is_empty]
     parts = known.make_valid().explode(ignore_index=True).explode(ignore_index=True)
     return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
 

@@ -78,9 +78,7 @@ class Resampling:
         if self.identity:
             return logits
         rows, cols = self._positions(chunk)
-        return Logits(
-            bilinear(logits.base, request, rows, cols), bilinear(logits.correction, request, rows, cols)
-        )
+        return Logits(bilinear(logits.base, request, rows, cols), bilinear(logits.correction, request, rows, cols))
 
     def _positions(self, chunk: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return (
@@ -97,7 +95,8 @@ def threshold_level(threshold: float) -> int:
 def stored_probability(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.uint8]:
     """Quantized probability, 0..250, of (h, w) float32 logits."""
     probability = 0.5 + 0.5 * np.tanh(logits * np.float32(0.5 / calibration.temperature))
-    return np.rint(probability * np.float32(LEVELS)).astype(np.uint8)
+    stored: NDArray[np.uint8] = np.rint(probability * np.float32(LEVELS)).astype(np.uint8)
+    return stored
 
 
 def chunk_result(logits: Logits, valid: NDArray[np.bool_], plan: TargetPlan) -> ChunkResult:

@@ -5,6 +5,7 @@ The figures are estimates for the fixed parts and arithmetic for the arrays; `pr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prngeo.errors import UsageError
@@ -12,6 +13,8 @@ from prngeo.models.card import Card
 
 PROGRAM = 900 << 20
 """Python, torch, GDAL and the networks at work, measured on Linux with the embedded model at tile 512."""
+CACHE = 256 << 20
+"""The most that GDAL's block cache gets; with little memory a sixteenth of it."""
 CHUNKS = (2048, 1024, 512)
 
 
@@ -50,7 +53,7 @@ def plan_memory(
     Raises:
         UsageError: not even the smallest chunk fits.
     """
-    cache = min(256 << 20, budget // 16)
+    cache = min(CACHE, budget // 16)
     targets = len(card.targets)
     window = card.refiner.window if card.refiner else 0
     waiting = _waiting(shape, tile, overlap, window, targets, chunk or CHUNKS[0])
@@ -59,15 +62,15 @@ def plan_memory(
         # refiner window with its blend.
         working = 14 * targets * 4 * side * side + 10 * targets * 4 * window * window
         least = PROGRAM + cache + working
-        if (
-            budget >= least + min(waiting, 128 << 20)
-            or (side == CHUNKS[-1] and budget >= least)
-            or (chunk and budget >= least)
-        ):
+        smallest = side == CHUNKS[-1] or chunk is not None
+        if budget >= least + (0 if smallest else min(waiting, 128 << 20)):
             store = min(waiting, budget - least)
             return MemoryPlan(side, store, cache, waiting - store, least + store)
+    fixed = PROGRAM + working
+    needed = min(fixed * 16 / 15, fixed + CACHE)
     raise UsageError(
-        f"--max-memory {budget / 2**30:.2f}GB is too small: this model needs at least {least / 2**30:.2f}GB here."
+        f"--max-memory {budget / 2**30:.2f}GB is too small: this model needs at least "
+        f"{math.ceil(needed / 2**30 * 100 + 0.5) / 100:.2f}GB here."
     )
 
 

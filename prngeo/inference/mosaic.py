@@ -35,11 +35,15 @@ class Networks(Protocol):
 
     batch: int
 
-    def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]: ...
+    def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
+        """Base logits of tiles."""
+        ...
 
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
-    ) -> NDArray[np.float16]: ...
+    ) -> NDArray[np.float16]:
+        """The correction of a window."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,7 @@ class Mosaic:
         self._release("tile", needed)
         correction = np.zeros_like(base)
         if self._windows and self._refiner:
-            pieces = [
-                (self._windows.window(index), self._store.get(("window", index))[0]) for index in windows
-            ]
+            pieces = [(self._windows.window(index), self._store.get(("window", index))[0]) for index in windows]
             correction = blend(pieces, window, self._targets, self._refiner.overlap) * self._refine
             self._release("window", windows)
         return Logits(base, correction)
@@ -153,22 +155,16 @@ class Mosaic:
             for number, batch in enumerate(batches):
                 assert ahead is not None
                 image, valid = ahead.result()
-                ahead = (
-                    reader.submit(self._read_tiles, batches[number + 1])
-                    if number + 1 < len(batches)
-                    else None
-                )
+                ahead = reader.submit(self._read_tiles, batches[number + 1]) if number + 1 < len(batches) else None
                 self._segment_batch(batch, image, valid)
 
     def _read_tiles(self, batch: list[Index]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         parts = [self._source.read(self._tiles.window(index)) for index in batch]
         return np.stack([image for image, _ in parts]), np.stack([valid for _, valid in parts])
 
-    def _segment_batch(
-        self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]
-    ) -> None:
+    def _segment_batch(self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Tiles without a valid pixel are kept as nothing: in the blend they would weigh on their neighbors."""
-        seen = valid.any((1, 2))
+        seen: NDArray[np.bool_] = np.asarray(valid.any((1, 2)))
         logits = iter(self._networks.segment(image[seen], valid[seen]) if seen.any() else ())
         for number, index in enumerate(batch):
             arrays: Arrays = (next(logits),) if seen[number] else ()

@@ -77,9 +77,9 @@ class PredictOptions:
             raise UsageError(f"--tile is a multiple of 32, at least 64, got {self.tile}.")
         if self.overlap is not None and (self.overlap < 0 or self.overlap % 4):
             raise UsageError(f"--overlap is a multiple of 4, got {self.overlap}.")
-        for name, value in (("--min-area", self.min_area), ("--simplify", self.simplify)):
-            if not 0 <= value < float("inf"):
-                raise UsageError(f"{name} cannot be negative or infinite, got {value:g}.")
+        for name, length in (("--min-area", self.min_area), ("--simplify", self.simplify)):
+            if not 0 <= length < float("inf"):
+                raise UsageError(f"{name} cannot be negative or infinite, got {length:g}.")
         if self.chunk is not None and (self.chunk < 512 or self.chunk % 512):
             raise UsageError(f"chunk is a multiple of 512, got {self.chunk}.")
         if self.scratch is not None and not self.scratch.is_dir():

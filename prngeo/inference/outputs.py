@@ -132,13 +132,13 @@ def _refuse_if_running(hidden: Path, folder: Path) -> None:
 
 
 def _started(pid: int) -> float:
-    """When a running process was started, which tells it from others with its number; 0 if there is none."""
+    """When a running process was started, which tells it from others with its number; -inf if there is none."""
     import psutil
 
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
-        return 0.0
+        return float("-inf")
 
 
 def refuse_existing(paths: list[Path], overwrite: bool) -> None:
@@ -150,9 +150,7 @@ def refuse_existing(paths: list[Path], overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UsageError(
-            f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o."
-        )
+        raise UsageError(f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o.")
 
 
 def publish(hidden: Path, folder: Path, names: list[str]) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import rasterio
@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from prngeo import __version__
 from prngeo.errors import UsageError
-from prngeo.models.bundle import Bundle, open_bundle
-from prngeo.models.card import Card
 from prngeo.inference.aoi import Aoi
 from prngeo.inference.chunks import ChunkResult, Resampling, TargetPlan, chunk_result
 from prngeo.inference.memory import MemoryPlan, plan_memory
@@ -39,6 +37,9 @@ from prngeo.inference.outputs import (
     staging,
 )
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
+from prngeo.inspection.scene import scene_warnings
+from prngeo.models.bundle import Bundle, open_bundle
+from prngeo.models.card import Card
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import correction_style, mask_style, polygon_style, probability_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
@@ -70,7 +71,6 @@ class Job:
     tile: int
     overlap: int
     memory: MemoryPlan
-    warnings: tuple[str, ...]
 
     @property
     def card(self) -> Card:
@@ -119,9 +119,7 @@ def predict(
     options = options or PredictOptions()
     with prepare(scene, output, options) as job:
         record = job.folder / f"{job.scene.name}.json"
-        vectors = vector_paths(
-            job.folder / job.scene.name, options.format, [target.name for target in job.targets]
-        )
+        vectors = vector_paths(job.folder / job.scene.name, options.format, [target.name for target in job.targets])
         rasters = {
             target.name: {kind: job.folder / raster_name(job.scene.name, target.name, kind) for kind in _kinds(options)}
             for target in job.targets
@@ -133,18 +131,28 @@ def predict(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
+        warnings = [*_position_warnings(job.scene), *scene_warnings(job.scene, job.card)]
         compute = _compute(options)
         runtime = _runtime(job.bundle, compute, options.tta)
         with staging(job.folder, job.scene.name) as hidden:
             timings, counts = _rasters(job, runtime, hidden, report)
             names, summaries = _vectors(job, hidden, counts, report, timings)
             seconds = time.monotonic() - started
-            content = _record(job, compute, timings, summaries, seconds)
+            content = _record(job, compute, timings, summaries, seconds, warnings)
             (hidden / record.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             publish(hidden, job.folder, [*names, record.name])
     pixels = job.scene.height * job.scene.width / 1e6
     return PredictResult(
-        str(scene), job.folder, rasters, vectors, record, summaries, seconds, pixels / seconds, peak_memory(), list(job.warnings)
+        str(scene),
+        job.folder,
+        rasters,
+        vectors,
+        record,
+        summaries,
+        seconds,
+        pixels / seconds,
+        peak_memory(),
+        warnings,
     )
 
 
@@ -201,7 +209,6 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             tile=tile,
             overlap=overlap,
             memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
-            warnings=tuple(_warnings(opened)),
         )
 
 
@@ -224,10 +231,10 @@ def _target_plan(card: Card, name: str, refine: tuple[bool, ...], threshold: flo
     return TargetPlan(name, channel, final, base)
 
 
-def _warnings(scene: Scene) -> Iterator[str]:
+def _position_warnings(scene: Scene) -> Iterator[str]:
     if scene.crs is None:
         place = "no coordinate system" if scene.georeferenced else "no georeferencing"
-        yield f"{scene.name} has {place}: outputs are in the scene's own coordinates."
+        yield f"{scene.name} has {place}: outputs are in its own coordinates."
 
 
 @functools.lru_cache(maxsize=1)
@@ -260,9 +267,7 @@ class _Counts:
         self.changed += int(np.count_nonzero(result.changed))
 
 
-def _rasters(
-    job: Job, runtime: Runtime, hidden: Path, report: Report
-) -> tuple[dict[str, float], dict[str, _Counts]]:
+def _rasters(job: Job, runtime: Runtime, hidden: Path, report: Report) -> tuple[dict[str, float], dict[str, _Counts]]:
     """Compute all chunks and finish the COGs in the hidden folder."""
     started = time.monotonic()
     name = job.scene.name
@@ -273,9 +278,7 @@ def _rasters(
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=job.memory.gdal_cache))
         parent = hidden if job.options.scratch is None else job.options.scratch
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)))
-        writers = {
-            key: stack.enter_context(RasterWriter(_part(hidden, *key), spec)) for key, spec in specs.items()
-        }
+        writers = {key: stack.enter_context(RasterWriter(_part(hidden, *key), spec)) for key, spec in specs.items()}
         seen = 0
 
         def on_tile(_: bool) -> None:
@@ -311,7 +314,7 @@ def _rasters(
         report(Progress(name, "finish", number, len(specs)))
         if kind != "changed":
             part = _part(hidden, target_name, kind)
-            finish_cog(part, hidden / raster_name(name, target_name, kind), spec)
+            finish_cog(part, hidden / raster_name(name, target_name, cast(Kind, kind)), spec)
             part.unlink()
     report(Progress(name, "finish", len(specs), len(specs)))
     timings["finish"] = time.monotonic() - started
@@ -385,7 +388,12 @@ def _style(kind: Kind, target: str) -> str:
 
 
 def _record(
-    job: Job, compute: Compute, timings: dict[str, float], summaries: dict[str, TargetSummary], seconds: float
+    job: Job,
+    compute: Compute,
+    timings: dict[str, float],
+    summaries: dict[str, TargetSummary],
+    seconds: float,
+    warnings: list[str],
 ) -> dict[str, Any]:
     import torch
 
@@ -404,7 +412,11 @@ def _record(
             "model_gsd_m": [g * f for g, f in zip(scene.gsd, scene.factor, strict=True)],
             "stretch": scene.stretch,
         },
-        "model": {"name": job.card.name, "version": job.card.version, "weights_sha256": job.card.weights_sha256},
+        "model": {
+            "name": job.card.name,
+            "version": job.card.version,
+            "weights_sha256": job.card.weights_sha256,
+        },
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
         "tile": job.tile,
         "overlap": job.overlap,
@@ -413,7 +425,7 @@ def _record(
             target.name: asdict(summaries[target.name]) | {"temperature": target.final.temperature}
             for target in job.targets
         },
-        "warnings": list(job.warnings),
+        "warnings": warnings,
         "seconds": round(seconds, 2),
         "timings": {key: round(value, 2) for key, value in timings.items()},
         "peak_memory_bytes": peak_memory(),

@@ -64,9 +64,9 @@ def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     import psutil
 
-    info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return int(info.peak_wset)
+    on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if on_windows is not None:
+        return int(on_windows)
     import resource
     import sys
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -41,12 +41,12 @@ class Runtime:
         tensors = bundle.tensors()
         network = build_segmenter(bundle)
         _fill(network, tensors, "network.", bundle)
-        self._network = network.to(compute.device, memory_format=torch.channels_last).eval()
+        self._network = network.to(compute.device).to(memory_format=torch.channels_last).eval()
         self._refiner: FastRefiner | None = None
         if bundle.card.refiner is not None:
             refiner = build_refiner(bundle)
             _fill(refiner, tensors, "refiner.", bundle)
-            self._refiner = refiner.to(compute.device, memory_format=torch.channels_last).eval()
+            self._refiner = refiner.to(compute.device).to(memory_format=torch.channels_last).eval()
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
         """Base logits of tiles.
@@ -67,9 +67,7 @@ class Runtime:
             mask = torch.from_numpy(valid[start : start + self.batch, None].astype(np.float32))
             count = len(tiles)
             if count < self.batch:
-                tiles, mask = (
-                    torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask)
-                )
+                tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
             results.append(to_half(logits[:count]))
@@ -89,9 +87,7 @@ class Runtime:
             (targets, W, W) float16: refined minus base logit.
         """
         assert self._refiner is not None, "the bundle has no refiner"
-        parts = [
-            torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])
-        ]
+        parts = [torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])]
         with _inference(self.compute):
             return to_half(self._refiner(*parts)[0])
 
@@ -137,9 +133,7 @@ def to_half(logits: Tensor) -> NDArray[np.float16]:
 def build_segmenter(bundle: Bundle) -> Segmenter:
     """The base network of a card, with random weights."""
     network = bundle.card.network
-    return Segmenter(
-        network.architecture, network.encoder, len(bundle.card.targets), network.mean, network.std
-    )
+    return Segmenter(network.architecture, network.encoder, len(bundle.card.targets), network.mean, network.std)
 
 
 def build_refiner(bundle: Bundle) -> FastRefiner:
@@ -159,6 +153,4 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bund
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise PrngeoError(
-            f"The weights of {bundle.path} do not fit the network on its card: {error}"
-        ) from error
+        raise PrngeoError(f"The weights of {bundle.path} do not fit the network on its card: {error}") from error

@@ -42,7 +42,11 @@ class Segmenter(nn.Module):
         super().__init__()
         try:
             self.network = smp.create_model(
-                architecture, encoder_name=encoder, encoder_weights=None, in_channels=len(mean), classes=targets
+                architecture,
+                encoder_name=encoder,
+                encoder_weights=None,
+                in_channels=len(mean),
+                classes=targets,
             )
         except (KeyError, RuntimeError, ValueError) as error:
             raise UsageError(

@@ -31,11 +31,7 @@ def choose_bands(dataset: DatasetReader, bands: Sequence[int] | None, n_bands: i
         chosen = _check_asked(dataset, tuple(bands), n_bands)
     else:
         usable = [i + 1 for i, meaning in enumerate(meanings) if meaning != ColorInterp.alpha]
-        rgb = [
-            meanings.index(c) + 1
-            for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-            if c in meanings
-        ]
+        rgb = [meanings.index(c) + 1 for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue) if c in meanings]
         if any(meanings[band - 1] == ColorInterp.palette for band in usable):
             raise _palette_error(path)
         if n_bands == 3 and len(rgb) == 3:
@@ -65,9 +61,7 @@ def _check_asked(dataset: DatasetReader, bands: tuple[int, ...], n_bands: int) -
     if wrong:
         problem = f"has no band {', '.join(map(str, wrong))} (given: `--bands {given}`); its bands are"
     elif len(bands) != n_bands:
-        problem = (
-            f"was given {len(bands)} bands (`--bands {given}`) but the model takes {n_bands}; its bands are"
-        )
+        problem = f"was given {len(bands)} bands (`--bands {given}`) but the model takes {n_bands}; its bands are"
     else:
         return bands
     raise UsageError(f"{public_path(dataset.name)} {problem}:\n{describe_bands(dataset)}")

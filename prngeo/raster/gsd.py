@@ -14,9 +14,7 @@ from prngeo.errors import UsageError
 
 GsdSource = Literal["crs", "geographic", "geodesic", "option", "unknown"]
 
-_DISTORTION = (
-    0.02  # beyond this, a projection's metres (Web Mercator's above all) are not metres on the ground
-)
+_DISTORTION = 0.02  # beyond this, a projection's metres (Web Mercator's above all) are not metres on the ground
 _SQUARE = 1.25  # largest ratio of the two GSDs of pixels that count as square
 _EPSILON = 1e-6  # of a model pixel: rounding of size / factor does not add a row or column
 
@@ -117,7 +115,7 @@ def fit_grid(
     return ModelGrid(
         height=max(1, math.ceil(height / factor[1] - _EPSILON)),
         width=max(1, math.ceil(width / factor[0] - _EPSILON)),
-        transform=transform * Affine.scale(*factor),
+        transform=transform @ Affine.scale(*factor),
         factor=factor,
     )
 
@@ -139,7 +137,7 @@ def _on_ellipsoid(crs: pyproj.CRS, transform: Affine, height: int, width: int) -
         return None
     row, col = height / 2, width / 2
     pixels = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
-    points = [transform * pixel for pixel in pixels]
+    points = [transform @ pixel for pixel in pixels]
     if crs.is_geographic:
         degree = math.degrees(crs.axis_info[0].unit_conversion_factor)
         lons, lats = [x * degree for x, _ in points], [y * degree for _, y in points]

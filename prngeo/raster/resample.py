@@ -54,9 +54,7 @@ class Taps:
         index = source.astype(np.intp)
         used = index[weight > 0]
         first, last = int(used.min()), int(used.max())
-        return cls(
-            first, last - first + 1, np.clip(index - first, 0, last - first), weight.astype(np.float32)
-        )
+        return cls(first, last - first + 1, np.clip(index - first, 0, last - first), weight.astype(np.float32))
 
 
 def resample(

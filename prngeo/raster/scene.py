@@ -118,9 +118,7 @@ class Scene:
         self.crs: CRS | None = dataset.crs if self.georeferenced and dataset.crs else None
         self.scaling = scaling
         self.gsd, self.gsd_source = self._find_gsd(dataset, gsd, gsd_range)
-        self.grid: ModelGrid = fit_grid(
-            self.height, self.width, self.transform, self.gsd, gsd_range, gsd_tolerance
-        )
+        self.grid: ModelGrid = fit_grid(self.height, self.width, self.transform, self.gsd, gsd_range, gsd_tolerance)
         self._dataset = dataset
         self._rule = ValidityRule.of(dataset, bands)
         self._sample: Sample | None = None
@@ -275,9 +273,7 @@ class Scene:
             return found
         if gsd_range is None:
             return (math.nan, math.nan), "unknown"
-        why = (
-            "its coordinates do not fit its coordinate system" if self.crs else "it has no coordinate system"
-        )
+        why = "its coordinates do not fit its coordinate system" if self.crs else "it has no coordinate system"
         raise UsageError(
             f"The ground sample distance of {shown} is unknown, since {why}; the model takes "
             f"{gsd_range[0]:g} to {gsd_range[1]:g} m. Pass `--gsd METRES`, a pixel's length on the ground."

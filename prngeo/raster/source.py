@@ -24,9 +24,7 @@ from prngeo.tiling.grid import Window
 
 _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a-z0-9+]*://", re.IGNORECASE)
 _LOCAL_SCHEME = re.compile(r"^(file|zip|tar|gzip|zip\+file|tar\+file|gzip\+file)://", re.IGNORECASE)
-_ARCHIVE = re.compile(
-    r"^(?:/vsi(?:zip|tar|gzip|7z|rar)/|(?:zip|tar|gzip)(?:\+file)?://)\{?(.+)$", re.IGNORECASE
-)
+_ARCHIVE = re.compile(r"^(?:/vsi(?:zip|tar|gzip|7z|rar)/|(?:zip|tar|gzip)(?:\+file)?://)\{?(.+)$", re.IGNORECASE)
 _DRIVER_PREFIX = re.compile(r"^[A-Za-z0-9_]{2,}:")
 _HEAD_TIMEOUT = 10  # seconds for a server to tell a file's ETag
 _warnings_lock = threading.Lock()  # warnings.catch_warnings changes the whole process

@@ -46,9 +46,7 @@ class ValidityRule:
         """The rule that follows from what the file says of its bands."""
         bands = tuple(dict.fromkeys(bands))
         alphas = [
-            i
-            for i, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True)
-            if meaning == ColorInterp.alpha
+            i for i, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True) if meaning == ColorInterp.alpha
         ]
         flags = {band: set(dataset.mask_flag_enums[band - 1]) for band in bands}
         masks = [band for band in bands if not flags[band]]
@@ -102,9 +100,7 @@ class ValidityRule:
         if self.alpha is not None:
             valid &= dataset.read(self.alpha, window=place, out_shape=shape) != 0
         y, x = (full.height / dataset.height, full.width / dataset.width) if full else (1, 1)
-        mask_place = rasterio.windows.Window(
-            place.col_off * x, place.row_off * y, place.width * x, place.height * y
-        )
+        mask_place = rasterio.windows.Window(place.col_off * x, place.row_off * y, place.width * x, place.height * y)
         for band in self.masks:
             valid &= (full or dataset).read_masks(band, window=mask_place, out_shape=shape) != 0
         if self.needs_values:

@@ -53,7 +53,8 @@ class Histogram:
         hits = np.append(self.positive[::-1].cumsum()[::-1], 0)[first]
         false = np.append(self.negative[::-1].cumsum()[::-1], 0)[first]
         union = self.positive.sum() + false
-        return np.divide(hits, union, out=np.full(len(first), np.nan), where=union > 0)
+        ratio: NDArray[np.float64] = np.divide(hits, union, out=np.full(len(first), np.nan), where=union > 0)
+        return ratio
 
     def log_loss(self, temperature: float) -> float:
         """Mean binary cross-entropy of sigmoid(logit / temperature)."""

@@ -135,9 +135,7 @@ def _window(
 ) -> tuple[Tensor, ...]:
     """A random window (padded as no-data if the map is smaller), flipped and rotated."""
     height, width = item.labels.shape[1:]
-    row, col = (
-        int(rng.integers(0, max(0, n - size) // reduction, endpoint=True)) * reduction for n in (height, width)
-    )
+    row, col = (int(rng.integers(0, max(0, n - size) // reduction, endpoint=True)) * reduction for n in (height, width))
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
 
     def cut(array: NDArray[np.generic], step: int, fill: float) -> Tensor:

@@ -33,7 +33,8 @@ def ramp(size: int, overlap: int) -> NDArray[np.float32]:
     levels = min(RAMP_LEVELS, max(1, overlap))
     distance = np.minimum(np.arange(size), np.arange(size)[::-1])
     rising = 1 + distance * levels // max(1, overlap)
-    return np.minimum(rising, levels).astype(np.float32)
+    weights: NDArray[np.float32] = np.minimum(rising, levels).astype(np.float32)
+    return weights
 
 
 def blend(
@@ -112,4 +113,5 @@ def _along(values: NDArray[np.float32], at: NDArray[np.float64], axis: int) -> N
     shape[axis] = -1
     part = (at - low).astype(np.float32).reshape(shape)
     first, second = np.take(values, low, axis), np.take(values, high, axis)
-    return first + (second - first) * part
+    between: NDArray[np.float32] = first + (second - first) * part
+    return between

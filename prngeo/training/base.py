@@ -40,7 +40,7 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
     network = Segmenter(config.network.architecture, config.network.encoder, len(config.targets))
     if config.network.weights == "imagenet-lite0":
         load_imagenet_lite0(network)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.base.average),
@@ -60,9 +60,7 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
         logger.info("base network: continuing at step %d of %d", first, config.base.steps)
     weights = {source.name: source.weight for source in config.sources} | {"synthetic": config.towns.weight}
     regions = load_regions(cache, "train")
-    weights = {
-        name: weight for name, weight in weights.items() if any(r.region.source == name for r in regions)
-    }
+    weights = {name: weight for name, weight in weights.items() if any(r.region.source == name for r in regions)}
     sampler = CropSampler(regions, weights, config.base.crop, config.gsd, config.seed)
     network.train()
     log = folder / "base.csv"
@@ -89,8 +87,9 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
                     "optimizer": optimizer.state_dict(),
                 }
                 _save(checkpoint, state)
-    module: Segmenter = average.module
-    return module.eval()
+    trained = average.module
+    assert isinstance(trained, Segmenter)
+    return trained.eval()
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -69,8 +69,7 @@ class CropSampler:
         for item in self.regions:
             area[item.region.source] += float(np.prod(item.region.shape))
         share = [
-            weights[item.region.source] * np.prod(item.region.shape) / area[item.region.source]
-            for item in self.regions
+            weights[item.region.source] * np.prod(item.region.shape) / area[item.region.source] for item in self.regions
         ]
         self.share = np.asarray(share) / np.sum(share)
 
@@ -112,9 +111,7 @@ class CropSampler:
         col = rng.integers(min(0, cols - width), max(0, cols - width), endpoint=True)
         return Window(int(row), int(col), height, width)
 
-    def _render(
-        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _render(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Resample to the crop size, flip and rotate."""
         pixels = torch.from_numpy(np.moveaxis(image, -1, 0).astype(np.float32) / 255)[None]
         pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from prngeo.inference.chunks import Resampling, TargetPlan, chunk_result
 from prngeo.inference.mosaic import Logits, Mosaic, Networks
-from prngeo.inference.pipeline import prepare
 from prngeo.inference.options import PredictOptions
+from prngeo.inference.pipeline import prepare
 from prngeo.models.bundle import Bundle
 from prngeo.models.card import TestCard
 from prngeo.raster.store import TileStore
@@ -81,13 +81,13 @@ def _blocks(
         path = region.scene
         gsd = region.gsd[0]
         if path.startswith("synth:"):
-            path = str(write_town(Path(folder) / "town.tif", size=region.shape[0], gsd=gsd, seed=int(path.split("=")[1])).image)
+            path = str(
+                write_town(Path(folder) / "town.tif", size=region.shape[0], gsd=gsd, seed=int(path.split("=")[1])).scene
+            )
         with prepare(path, folder, PredictOptions(model=bundle.path, gsd=gsd)) as job:
             resampling: Resampling = job.resampling
             blocks = [grid.window(index).intersect(grid.extent) for index in grid.indices()]
-            places = [
-                Window(b.row + region.window.row, b.col + region.window.col, b.height, b.width) for b in blocks
-            ]
+            places = [Window(b.row + region.window.row, b.col + region.window.col, b.height, b.width) for b in blocks]
             mosaic = Mosaic(
                 job.scene.reopen(),
                 (job.scene.model_height, job.scene.model_width),
@@ -124,9 +124,7 @@ def _count(
     entry.pixels += int(known.sum())
 
 
-def _confusion(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_]
-) -> tuple[int, int, int]:
+def _confusion(mask: NDArray[np.bool_], truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[int, int, int]:
     return (
         int((mask & truth & known).sum()),
         int((mask & ~truth & known).sum()),

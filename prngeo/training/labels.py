@@ -52,8 +52,9 @@ class _Mask:
         drawn = self._dataset.read(1, window=((window.row, window.row_end), (window.col, window.col_end)))
         nodata = self._dataset.nodata
         if nodata is None or nodata == 0:  # Masks are often saved with their background as nodata.
-            return (drawn > 0).astype(np.uint8)
-        return np.where(drawn == nodata, np.uint8(IGNORE), (drawn == 1).astype(np.uint8))
+            drawn, nodata = drawn > 0, IGNORE
+        labels: NDArray[np.uint8] = np.where(drawn == nodata, IGNORE, drawn == 1).astype(np.uint8)
+        return labels
 
 
 class _Polygons:
@@ -69,19 +70,13 @@ class _Polygons:
                 raise UsageError(f"{path} has no coordinate system, its scene {scene.path} has one.")
             layer = layer.to_crs(scene.crs)
         elif layer.crs is not None:
-            raise UsageError(
-                f"{path} is in {layer.crs.to_string()}, its scene {scene.path} has no such system."
-            )
-        self._shapes = list(
-            layer.geometry[layer.geom_type.isin(["Polygon", "MultiPolygon"]) & ~layer.is_empty]
-        )
+            raise UsageError(f"{path} is in {layer.crs.to_string()}, its scene {scene.path} has no such system.")
+        self._shapes = list(layer.geometry[layer.geom_type.isin(["Polygon", "MultiPolygon"]) & ~layer.is_empty])
         self._transform = scene.transform if scene.georeferenced else Affine.scale(1, -1)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         if not self._shapes:
             return np.zeros(window.shape, np.uint8)
         transform = self._transform @ Affine.translation(window.col, window.row)
-        drawn: NDArray[np.uint8] = rasterize(
-            self._shapes, out_shape=window.shape, transform=transform, dtype="uint8"
-        )
+        drawn: NDArray[np.uint8] = rasterize(self._shapes, out_shape=window.shape, transform=transform, dtype="uint8")
         return drawn

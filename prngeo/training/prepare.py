@@ -50,9 +50,7 @@ def prepare(config: TrainConfig, folder: Path) -> list[Region]:
     planned = [region for source in config.sources for region in _plan(source, config.root)]
     repeated = [key for key, number in Counter(region.key for region in planned).items() if number > 1]
     if repeated:
-        raise UsageError(
-            f"Scenes of one source need file names of their own; there are several of {repeated[0]}."
-        )
+        raise UsageError(f"Scenes of one source need file names of their own; there are several of {repeated[0]}.")
     regions = list(_keep_apart(planned, {source.name: source.gap for source in config.sources}))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
@@ -117,18 +115,16 @@ def _cut_areas(whole: Region, source: Source) -> Iterator[Region]:
     margin = round(source.gap / min(whole.gsd))
     forbidden = []
     for number, area in enumerate(source.areas):
-        window = Window(
-            area.rows[0], area.cols[0], area.rows[1] - area.rows[0], area.cols[1] - area.cols[0]
-        ).intersect(whole.window)
+        window = Window(area.rows[0], area.cols[0], area.rows[1] - area.rows[0], area.cols[1] - area.cols[0]).intersect(
+            whole.window
+        )
         if window.is_empty:
             raise UsageError(
                 f"Source {source.name}: the area of rows {list(area.rows)} and columns {list(area.cols)} holds no pixel "
                 f"of {whole.scene} ({whole.shape[0]} x {whole.shape[1]})."
             )
         forbidden.append(window.expand(margin))
-        yield replace(
-            whole, key=f"{whole.key}-{area.role}{number}", role=area.role, shape=window.shape, window=window
-        )
+        yield replace(whole, key=f"{whole.key}-{area.role}{number}", role=area.role, shape=window.shape, window=window)
     yield replace(whole, forbidden=tuple(forbidden))
 
 
@@ -170,9 +166,7 @@ def _bounds(scene: Scene, region: Region) -> tuple[Bounds, tuple[float, float]]:
         region.gsd[0] / math.hypot(transform.a, transform.d),
         region.gsd[1] / math.hypot(transform.b, transform.e),
     )
-    corners = [
-        transform @ (col, row) for row in (window.row, window.row_end) for col in (window.col, window.col_end)
-    ]
+    corners = [transform @ (col, row) for row in (window.row, window.row_end) for col in (window.col, window.col_end)]
     xs, ys = zip(*corners, strict=True)
     return (min(xs), min(ys), max(xs), max(ys)), metres
 
@@ -194,9 +188,7 @@ def _cache(region: Region, targets: list[str], folder: Path) -> None:
         grid = Grid(height, width, 2048)
         for index in grid.indices():
             window = grid.window(index).intersect(grid.extent)
-            place = Window(
-                window.row + region.window.row, window.col + region.window.col, window.height, window.width
-            )
+            place = Window(window.row + region.window.row, window.col + region.window.col, window.height, window.width)
             here = (slice(window.row, window.row_end), slice(window.col, window.col_end))
             pixels, valid = scene.read(place)
             image[(*here, slice(0, -1))] = np.moveaxis(np.rint(pixels * 255).astype(np.uint8), 0, -1)

@@ -70,9 +70,7 @@ def train(config: TrainConfig) -> Path:
     runtime = Runtime(candidate, compute)
     targets = _judge(config, load_regions(cache, "validation"), candidate, runtime)
     judged = write_bundle(folder / "candidate", card.model_copy(update={"targets": targets}), tensors)
-    tests = evaluate_tests(
-        load_regions(cache, "test"), judged, runtime, lambda key: logger.info("test area %s", key)
-    )
+    tests = evaluate_tests(load_regions(cache, "test"), judged, runtime, lambda key: logger.info("test area %s", key))
     final = judged.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
     bundle: Bundle = write_bundle(config.out or folder / "bundle", final, tensors)
     logger.info("bundle written to %s", bundle.path)
@@ -169,9 +167,7 @@ def _refiner(
     return refiner.cpu()
 
 
-def _judge(
-    config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, runtime: Runtime
-) -> dict[str, TargetCard]:
+def _judge(config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, runtime: Runtime) -> dict[str, TargetCard]:
     """Calibrate base and refined logits on validation regions and decide the gate of every target."""
     base: dict[str, dict[str, Histogram]] = {name: {} for name in config.targets}
     refined: dict[str, dict[str, Histogram]] = {name: {} for name in config.targets}

@@ -26,6 +26,7 @@ SUFFIXES: dict[str, str] = {
     "geojson": ".geojson",
 }
 SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
+CHANGE_COUNTERS = (24, 92)  # in SQLite's file header, equal in a sound file
 FIXED_TIME = "1970-01-01T00:00:00.000Z"
 
 WRITE_ERRORS = (
@@ -141,6 +142,15 @@ def _write_geopackage(layers: Mapping[str, gpd.GeoDataFrame], path: Path, styles
         if chosen:
             _embed_styles(database, chosen)
         database.execute("UPDATE gpkg_contents SET last_change = ?", (FIXED_TIME,))
+    _reset_change_counter(path)
+
+
+def _reset_change_counter(path: Path) -> None:
+    """Make the number of transactions, which differs from run to run, the same in every new database."""
+    with path.open("r+b") as file:
+        for position in CHANGE_COUNTERS:
+            file.seek(position)
+            file.write((1).to_bytes(4, "big"))
 
 
 def _embed_styles(database: sqlite3.Connection, styles: Mapping[str, str]) -> None:

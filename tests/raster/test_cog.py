@@ -75,7 +75,8 @@ def test_is_a_valid_cog_with_everything_in_it(tmp_path, shape, kind):
         assert bool(file.overviews(1)) == (max(shape) > BLOCK)
         if kind == "mask":
             table = file.colormap(1)
-            assert {value: table[value] for value in COLORS} == COLORS
+            assert {value: table[value][:3] for value in COLORS} == {v: c[:3] for v, c in COLORS.items()}
+            assert table[255][3] == 0, "nodata is transparent; TIFF drops the opacity of other values"
 
 
 @pytest.mark.parametrize(("transform", "crs"), [(ROTATED, UTM), (NORTH_UP, None), (Affine.identity(), None)])
@@ -149,7 +150,9 @@ def test_windows_across_blocks_in_any_order(tmp_path):
     pixels[200:300] = 255
     windows = [Window(r, c, 300, 250) for r in range(0, 1100, 300) for c in range(0, 900, 250)]
     whole = Window(0, 0, 1100, 900)
-    path = make(tmp_path, spec((1100, 900), "probability"), pixels, [w.intersect(whole) for w in windows[::-1]])
+    path = make(
+        tmp_path, spec((1100, 900), "probability"), pixels, [w.intersect(whole) for w in windows[::-1]]
+    )
     with opened(path) as file:
         np.testing.assert_array_equal(file.read(1), pixels)
 

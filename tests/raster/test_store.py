@@ -23,7 +23,11 @@ def test_the_same_arrays_come_back(tmp_path, budget):
     store = TileStore(budget, tmp_path)
     kept = {}
     for i in range(5):
-        kept[i] = (tile(i).reshape(2, -1), tile(-i - 1 + 100).reshape(4, 4, -1), np.float16([np.nan, -0.0, 6e-8]))
+        kept[i] = (
+            tile(i).reshape(2, -1),
+            tile(-i - 1 + 100).reshape(4, 4, -1),
+            np.float16([np.nan, -0.0, 6e-8]),
+        )
         store.put(i, kept[i], 1)
     assert in_scratch(tmp_path) == (5 if budget == 0 else 0)
     for i in reversed(range(5)):

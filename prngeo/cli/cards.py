@@ -1,0 +1,130 @@
+"""Model cards as tables."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich.text import Text
+
+from prngeo.cli.tables import console, table
+from prngeo.cli.units import size
+from prngeo.inspection.models import ModelEntry
+from prngeo.models.bundle import WEIGHTS, Bundle
+from prngeo.models.card import Card, TargetCard
+
+
+def print_models(models: list[ModelEntry]) -> None:
+    """One line a model."""
+    out = console()
+    if not models:
+        out.print("No embedded models in this installation; give `-m` the folder of a trained one.")
+        return
+    rows = [
+        (
+            model.name,
+            model.version,
+            ", ".join(model.targets),
+            _gsd(model.gsd),
+            model.license,
+            size(model.size_bytes) if model.size_bytes else "weights missing",
+        )
+        for model in models
+    ]
+    out.print(table(("model", "version", "targets", "GSD", "license", "size"), rows, right=("size",)))
+    out.print(Text("`prngeo models show NAME` prints a model's card."))
+
+
+def print_card(bundle: Bundle) -> None:
+    """Everything a model says of itself."""
+    card, out = bundle.card, console()
+    out.print(Text(f"{card.name} {card.version}", style="bold"))
+    if card.description:
+        out.print(Text(textwrap.fill(card.description, 100)))
+    out.print(table(("", ""), _facts(bundle)))
+    rows = [_target_row(name, target) for name, target in card.targets.items()]
+    columns = ("target", "threshold", "temperature", "PRN", "validation IoU", "with PRN", "change")
+    out.print(table(columns, rows, title="Targets and PRN's gate", right=columns[4:]))
+    for name, target in card.targets.items():
+        if target.gate and target.gate.note:
+            out.print(Text(f"  {name}: {target.gate.note}"))
+    sources = _gate_rows(card)
+    if sources:
+        columns = ("target", "validation data", "IoU", "with PRN", "change")
+        out.print(table(columns, sources, title="The gate by data set", right=columns[2:]))
+    if card.tests:
+        columns = ("target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]")
+        title = "Test areas, neither trained nor tuned on"
+        out.print(table(columns, _test_rows(card), title=title, right=columns[2:]))
+    if card.data:
+        rows = [
+            (data.name, ", ".join(data.targets), str(data.scenes), f"{data.megapixels:g}", data.license)
+            for data in card.data
+        ]
+        columns = ("data set", "targets", "scenes", "Mpx", "license")
+        out.print(table(columns, rows, title="Training data", right=columns[2:4]))
+
+
+def _facts(bundle: Bundle) -> list[tuple[str, str]]:
+    card = bundle.card
+    weights = bundle.path / WEIGHTS
+    refiner = card.refiner
+    stretch = f"percentiles {card.scaling.percentiles[0]:g} to {card.scaling.percentiles[1]:g}"
+    facts = [
+        ("license", card.license),
+        ("bands", ", ".join(card.bands)),
+        ("GSD", f"{_gsd(card.gsd)}, {card.gsd_tolerance:.0%} beyond without resampling"),
+        ("values", f"8 bit: {'0-255' if card.scaling.uint8 == 'full' else stretch}; others: {stretch}"),
+        ("tile", f"{card.tile} px, overlap {card.overlap} px"),
+        ("network", f"{card.network.architecture} on {card.network.encoder}"),
+        ("refiner", f"PRN {refiner.variant}, window {refiner.window} px" if refiner else "none"),
+        ("created", card.created or "unknown"),
+        ("weights", f"{size(weights.stat().st_size) if weights.is_file() else 'missing'}, {weights}"),
+        ("SHA-256", card.weights_sha256),
+    ]
+    return facts
+
+
+def _target_row(name: str, target: TargetCard) -> tuple[str, ...]:
+    gate = target.gate
+    used = target.calibration(target.refine)
+    state = "no refiner" if gate is None else "on" if target.refine else "off: no gain"
+    figures = ("", "", "") if gate is None else _change(gate.base_iou, gate.refined_iou)
+    return (name, f"{used.threshold:g}", f"{used.temperature:.3g}", state, *figures)
+
+
+def _gate_rows(card: Card) -> list[tuple[str, ...]]:
+    return [
+        (name, source, *_change(figures["base"], figures["refined"]))
+        for name, target in card.targets.items()
+        if target.gate
+        for source, figures in target.gate.by_source.items()
+        if {"base", "refined"} <= figures.keys()
+    ]
+
+
+def _test_rows(card: Card) -> list[tuple[str, ...]]:
+    return [
+        (
+            test.target,
+            test.source,
+            str(test.scenes),
+            f"{test.megapixels:g}",
+            f"{test.base_iou:.3f} {_interval(test.base_interval)}",
+            f"{test.refined_iou:.3f} {_interval(test.refined_interval)}",
+            f"{test.refined_iou - test.base_iou:+.3f} {_interval(test.gain_interval, '+')}",
+        )
+        for test in card.tests
+    ]
+
+
+def _change(base: float, refined: float) -> tuple[str, str, str]:
+    return f"{base:.3f}", f"{refined:.3f}", f"{refined - base:+.3f}"
+
+
+def _interval(interval: tuple[float, float], sign: str = "") -> str:
+    low, high = (format(value, f"{sign}.3f") for value in interval)
+    return f"[{low}, {high}]"
+
+
+def _gsd(gsd: tuple[float, float]) -> str:
+    return f"{gsd[0]:g} to {gsd[1]:g} m"

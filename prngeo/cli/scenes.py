@@ -1,0 +1,54 @@
+"""The scenes a command line names."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from prngeo.errors import UsageError
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Expand the patterns that the shell left alone (Windows does not expand any); each scene comes once.
+
+    Raises:
+        UsageError: a pattern matches no file.
+    """
+    scenes: list[str] = []
+    for name in names:
+        if _is_pattern(name):
+            found = [match for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
+            if not found:
+                raise UsageError(f"No file matches {name}.")
+            scenes += found
+        else:
+            scenes.append(name)
+    return list(dict.fromkeys(scenes))
+
+
+def refuse_same_names(scenes: list[str], output: Path | None) -> None:
+    """Refuse scenes whose outputs would have the same names in the same folder.
+
+    Raises:
+        UsageError: there are two of them.
+    """
+    if len(scenes) < 2:
+        return
+    from prngeo.raster.source import scene_name
+
+    seen: dict[tuple[Path, str], str] = {}
+    for scene in scenes:
+        folder = output or (Path(scene).parent if Path(scene).exists() else Path())
+        key = folder.resolve(), scene_name(scene)
+        if key in seen:
+            raise UsageError(
+                f"{seen[key]} and {scene} would write the same outputs ({key[1]}_*) in {folder}. Predict them one "
+                "at a time, each with its own -o."
+            )
+        seen[key] = scene
+
+
+def _is_pattern(name: str) -> bool:
+    remote = "://" in name or name.startswith("/vsi") or name.lstrip().startswith("<")
+    return glob.has_magic(name) and not remote and not Path(name).exists()
