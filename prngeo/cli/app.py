@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from prngeo import __version__
 from prngeo.cli.check import check
 from prngeo.cli.doctor import doctor
-from prngeo.cli.failures import report_failure
-from prngeo.cli.models import models
+from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
+from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 
+
+class _Group(TyperGroup):
+    """Keeps Ctrl-C from Typer, which would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise InterruptedRun from error
+
+
 app = typer.Typer(
     name="prngeo",
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(predict)
-app.command()(check)
-app.add_typer(models, name="models")
+app.command(no_args_is_help=True)(predict)
+app.command(no_args_is_help=True)(check)
+app.add_typer(models_app, name="models")
 app.command()(doctor)
-app.command()(train)
-app.command()(synth)
+app.command(no_args_is_help=True)(train)
+app.command(no_args_is_help=True)(synth)
 
 
 def _version(wanted: bool) -> None:
@@ -41,7 +55,9 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand after the command too.")
+    ] = False,
 ) -> None:
     """Roads and buildings from aerial imagery, with a refiner (PRN) that corrects regional bias."""
 
@@ -56,10 +72,16 @@ def run(arguments: list[str]) -> int:
         The exit code: 0 done, 1 the run failed, 2 the call was wrong, 130 interrupted.
     """
     debug = "--debug" in arguments
+    code: object = 0
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="prngeo")
+        kept = [argument for argument in arguments if argument != "--debug"]
+        app(kept, prog_name="prngeo", obj={"debug": debug})
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        code = end.code or 0
     except (Exception, KeyboardInterrupt) as error:
-        return report_failure(error, debug)
-    return 0
+        code = report_failure(error, debug)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+    return code if isinstance(code, int) else 1

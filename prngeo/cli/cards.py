@@ -42,26 +42,27 @@ def print_card(bundle: Bundle) -> None:
         out.print(Text(textwrap.fill(card.description, 100)))
     out.print(table(("", ""), _facts(bundle)))
     rows = [_target_row(name, target) for name, target in card.targets.items()]
-    columns = ("target", "threshold", "temperature", "PRN", "validation IoU", "with PRN", "change")
+    columns = ("target", "threshold", "temperature", "PRN", "validation IoU", "with PRN", "change", "ideal")
     out.print(table(columns, rows, title="Targets and PRN's gate", right=columns[4:]))
+    out.print(Text("  ideal: IoU if the best thresholds of every patch were known"))
     for name, target in card.targets.items():
         if target.gate and target.gate.note:
             out.print(Text(f"  {name}: {target.gate.note}"))
     sources = _gate_rows(card)
     if sources:
-        columns = ("target", "validation data", "IoU", "with PRN", "change")
-        out.print(table(columns, sources, title="The gate by data set", right=columns[2:]))
+        headings = ("target", "validation data", "IoU", "with PRN", "change")
+        out.print(table(headings, sources, title="The gate by data set", right=headings[2:]))
     if card.tests:
-        columns = ("target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]")
+        tests = ("target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]")
         title = "Test areas, neither trained nor tuned on"
-        out.print(table(columns, _test_rows(card), title=title, right=columns[2:]))
+        out.print(table(tests, _test_rows(card), title=title, right=tests[2:]))
     if card.data:
-        rows = [
-            (data.name, ", ".join(data.targets), str(data.scenes), f"{data.megapixels:g}", data.license)
-            for data in card.data
+        data = [
+            (item.name, ", ".join(item.targets), str(item.scenes), f"{item.megapixels:g}", item.license)
+            for item in card.data
         ]
-        columns = ("data set", "targets", "scenes", "Mpx", "license")
-        out.print(table(columns, rows, title="Training data", right=columns[2:4]))
+        headings = ("data set", "targets", "scenes", "Mpx", "license")
+        out.print(table(headings, data, title="Training data", right=headings[2:4]))
 
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:
@@ -69,7 +70,7 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     weights = bundle.path / WEIGHTS
     refiner = card.refiner
     stretch = f"percentiles {card.scaling.percentiles[0]:g} to {card.scaling.percentiles[1]:g}"
-    facts = [
+    return [
         ("license", card.license),
         ("bands", ", ".join(card.bands)),
         ("GSD", f"{_gsd(card.gsd)}, {card.gsd_tolerance:.0%} beyond without resampling"),
@@ -81,14 +82,17 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("weights", f"{size(weights.stat().st_size) if weights.is_file() else 'missing'}, {weights}"),
         ("SHA-256", card.weights_sha256),
     ]
-    return facts
 
 
 def _target_row(name: str, target: TargetCard) -> tuple[str, ...]:
     gate = target.gate
     used = target.calibration(target.refine)
-    state = "no refiner" if gate is None else "on" if target.refine else "off: no gain"
-    figures = ("", "", "") if gate is None else _change(gate.base_iou, gate.refined_iou)
+    state = "no refiner" if gate is None else "on" if target.refine else "off, by the gate"
+    figures = (
+        ("", "", "", "")
+        if gate is None
+        else (*_change(gate.base_iou, gate.refined_iou), f"{gate.joint_oracle_iou:.3f}")
+    )
     return (name, f"{used.threshold:g}", f"{used.temperature:.3g}", state, *figures)
 
 

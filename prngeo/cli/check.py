@@ -30,15 +30,11 @@ def check(
     grid: Annotated[
         Literal["scene", "model"], typer.Option(help="Outputs on the scene's pixels or on the model's.")
     ] = "scene",
-    aoi: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Vector file with the area of interest.")
-    ] = None,
+    aoi: Annotated[Path | None, typer.Option(metavar="FILE", help="Vector file with the area of interest.")] = None,
     tile: Annotated[int | None, typer.Option(metavar="PIXELS", help="Side of a tile.")] = None,
     overlap: Annotated[int | None, typer.Option(metavar="PIXELS", help="Overlap of tiles.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="As if run with --tta.")] = False,
-    max_memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="Memory the run may use, e.g. 800MB or 4GB.")
-    ] = "4GB",
+    max_memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory the run may use, e.g. 800MB or 4GB.")] = "4GB",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a scene with what a model expects, and estimate memory and time; nothing is written.

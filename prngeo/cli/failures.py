@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -10,6 +11,10 @@ import traceback
 import typer
 
 from prngeo.errors import PrngeoError
+
+
+class InterruptedRun(Exception):  # noqa: N818
+    """The user pressed Ctrl-C."""
 
 
 def report_failure(error: BaseException, debug: bool) -> int:
@@ -34,16 +39,14 @@ def report_failure(error: BaseException, debug: bool) -> int:
 
 def drop_stdout() -> None:
     """Send what is left for a closed pipe (`prngeo models | head -1`) nowhere, so that exiting stays silent."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
 
 
 def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, PrngeoError):
         return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (InterruptedRun, KeyboardInterrupt)):
         return "interrupted; what was finished is kept, nothing half-written is left behind.", 130
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" ({error.filename})" if error.filename else ""

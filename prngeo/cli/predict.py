@@ -12,7 +12,6 @@ import typer
 from prngeo.cli.failures import report_failure
 from prngeo.cli.progress import Shown, showing
 from prngeo.cli.scenes import expand, refuse_same_names
-from prngeo.cli.summary import result_event, result_lines
 
 if TYPE_CHECKING:
     from prngeo.inference.options import PredictOptions
@@ -21,7 +20,7 @@ OUTPUT, MODEL, INPUT, SPEED = "Outputs", "Model", "Scene", "Resources"
 
 
 class Device(StrEnum):
-    """Where the networks run."""
+    """Where the networks run; auto takes a GPU if it can."""
 
     auto = "auto"
     cpu = "cpu"
@@ -46,23 +45,42 @@ class Format(StrEnum):
 
 
 def predict(
+    context: typer.Context,
     scenes: Annotated[
-        list[str], typer.Argument(metavar="SCENE...", help="Rasters: paths, patterns, /vsi names or URLs.")
+        list[str],
+        typer.Argument(
+            metavar="SCENE",
+            help="Rasters that GDAL opens: files, patterns such as 'tiles/*.tif', /vsi names, URLs.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder of the outputs; else beside the scene.", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of the outputs; else beside the scene.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="Embedded model or folder of a bundle.", rich_help_panel=MODEL),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Name of an embedded model (`prngeo models`) or folder of a trained one.",
+            rich_help_panel=MODEL,
+        ),
     ] = "prngeo-rgb",
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", help="roads or buildings; repeat for more. All if not given.", rich_help_panel=MODEL
+            "--target",
+            metavar="NAME",
+            help="roads or buildings; repeat for more. All if not given.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     refine: Annotated[
@@ -77,87 +95,120 @@ def predict(
         float | None,
         typer.Option(
             "--threshold",
-            help="Probability from which a pixel is in the mask; else the model's.",
+            metavar="P",
+            help="Probability from which a pixel is in the mask; else the model's own.",
             rich_help_panel=MODEL,
         ),
     ] = None,
     tta: Annotated[
         bool,
-        typer.Option(
-            "--tta", help="Average four flips of each tile; four times slower.", rich_help_panel=MODEL
-        ),
+        typer.Option("--tta", help="Average four flips of each tile; four times slower.", rich_help_panel=MODEL),
     ] = False,
     tile: Annotated[
         int | None,
         typer.Option(
-            "--tile", help="Side of a tile in model pixels; else the model's (512).", rich_help_panel=MODEL
+            "--tile",
+            metavar="PIXELS",
+            help="Side of a tile in model pixels; else the model's own.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     overlap: Annotated[
         int | None,
         typer.Option(
             "--overlap",
-            help="Overlap of tiles in model pixels; else the model's (128).",
+            metavar="PIXELS",
+            help="Overlap of tiles in model pixels; else the model's own.",
             rich_help_panel=MODEL,
         ),
     ] = None,
     bands: Annotated[
         str | None,
-        typer.Option("--bands", help="Bands for red, green, blue, e.g. 3,2,1.", rich_help_panel=INPUT),
+        typer.Option(
+            "--bands",
+            metavar="LIST",
+            help="Bands for red, green, blue, from 1, e.g. 3,2,1; else by color interpretation.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     gsd: Annotated[
         float | None,
-        typer.Option("--gsd", help="Metres per pixel, if the scene does not tell.", rich_help_panel=INPUT),
+        typer.Option(
+            "--gsd",
+            metavar="M",
+            help="Metres per pixel on the ground; else what the scene tells.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     aoi: Annotated[
         Path | None,
-        typer.Option("--aoi", help="Polygons (any CRS); outside them is nodata.", rich_help_panel=INPUT),
+        typer.Option(
+            "--aoi",
+            metavar="FILE",
+            help="Vector file of polygons in any CRS; nodata outside them.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     grid: Annotated[
         OnGrid,
-        typer.Option(
-            "--grid", help="Outputs on the scene's pixels or on the model's.", rich_help_panel=OUTPUT
-        ),
+        typer.Option("--grid", help="Outputs on the scene's pixels or on the model's.", rich_help_panel=OUTPUT),
     ] = OnGrid.scene,
     format: Annotated[
         Format, typer.Option("--format", help="Format of the polygons.", rich_help_panel=OUTPUT)
     ] = Format.gpkg,
     min_area: Annotated[
-        float, typer.Option("--min-area", help="Smallest polygon in m2.", rich_help_panel=OUTPUT)
+        float, typer.Option("--min-area", metavar="M2", help="Smallest polygon in m2.", rich_help_panel=OUTPUT)
     ] = 4.0,
     simplify: Annotated[
         float,
         typer.Option(
-            "--simplify", help="Tolerance of outlines in metres; 0 keeps pixel edges.", rich_help_panel=OUTPUT
+            "--simplify",
+            metavar="M",
+            help="Tolerance of outlines in metres; 0 keeps pixel edges.",
+            rich_help_panel=OUTPUT,
         ),
     ] = 0.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=OUTPUT)
     ] = False,
     device: Annotated[
-        Device, typer.Option("--device", help="Where the networks run.", rich_help_panel=SPEED)
+        Device,
+        typer.Option("--device", help="Where the networks run; auto takes a GPU if it can.", rich_help_panel=SPEED),
     ] = Device.auto,
     max_memory: Annotated[
-        str, typer.Option("--max-memory", help="Memory the run may use, e.g. 4GB.", rich_help_panel=SPEED)
+        str,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="Memory the run may use, e.g. 800MB or 4GB.", rich_help_panel=SPEED
+        ),
     ] = "4GB",
     scratch: Annotated[
         Path | None,
         typer.Option(
-            "--scratch", help="Folder for what does not fit; else beside the outputs.", rich_help_panel=SPEED
+            "--scratch",
+            metavar="DIR",
+            help="Folder for what does not fit into memory; else beside the outputs.",
+            rich_help_panel=SPEED,
         ),
     ] = None,
     progress: Annotated[
         Shown,
-        typer.Option("--progress", help="Bar on a terminal, JSON lines, or nothing.", rich_help_panel=SPEED),
+        typer.Option(
+            "--progress", help="auto: a bar on a terminal; json: one line a step on stderr.", rich_help_panel=SPEED
+        ),
     ] = Shown.auto,
 ) -> None:
-    """Segment scenes into probability, mask and correction rasters and polygons."""
-    from prngeo.errors import PrngeoError
+    """Segment scenes into probability, mask and correction rasters and polygons.
+
+    Exit code: 0 done, 1 a run failed, 2 the call or a scene does not suit, 130 interrupted.
+    """
+    paths = expand(scenes)
+    refuse_same_names(paths, output)
+
     from prngeo.inference.options import PredictOptions, parse_bands, parse_memory
 
     options = PredictOptions(
         model=model,
-        targets=tuple(target or ()),
+        targets=tuple(dict.fromkeys(target or ())),
         refine=refine,
         device=device.value,
         bands=parse_bands(bands) if bands is not None else None,
@@ -175,25 +226,29 @@ def predict(
         min_area=min_area,
         simplify=simplify,
     )
-    paths = expand(scenes)
-    refuse_same_names(paths, output)
-    codes = [0]
+    raise typer.Exit(_all(paths, output, options, progress, context.obj["debug"]))
+
+
+def _all(paths: list[str], output: Path | None, options: PredictOptions, shown: Shown, debug: bool) -> int:
+    """Predict one scene after the other; one that fails does not stop the rest. Returns the largest exit code."""
+    codes = []
     for path in paths:
         try:
-            _one(path, output, options, progress)
-        except PrngeoError as error:
-            if len(paths) == 1:
-                raise
-            codes.append(report_failure(error, debug=False))
-    raise typer.Exit(max(codes))
+            _one(path, output, options, shown)
+        except Exception as error:
+            codes.append(report_failure(error, debug))
+        else:
+            codes.append(0)
+    if len(paths) > 1 and shown is not Shown.json:
+        typer.echo(f"{codes.count(0)} of {len(paths)} scenes done.", err=True)
+    return max(codes)
 
 
 def _one(path: str, output: Path | None, options: PredictOptions, shown: Shown) -> None:
     import prngeo
+    from prngeo.cli.summary import result_event, result_lines
 
-    with showing(shown) as report:
+    with showing(Path(path).name, shown) as report:
         result = prngeo.predict(path, output, options, report)
-    if shown is Shown.json:
-        typer.echo(json.dumps(result_event(result)), err=True)
-    else:
-        typer.echo("\n".join(result_lines(result)), err=True)
+    lines = [json.dumps(result_event(result))] if shown is Shown.json else result_lines(result)
+    typer.echo("\n".join(lines), err=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 
+import typer
+
 from prngeo.progress import Progress, Report, silent
 
-STAGES = {"segment": "segmenting", "finish": "writing rasters", "vectorize": "tracing polygons"}
+STAGES = {"segment": "segment and refine", "finish": "write rasters", "vectorize": "vectorize"}
 
 
 class Shown(StrEnum):
@@ -23,31 +26,37 @@ class Shown(StrEnum):
 
 
 @contextmanager
-def showing(shown: Shown) -> Iterator[Report]:
-    """A function that shows the steps it is told."""
+def showing(scene: str, shown: Shown) -> Iterator[Report]:
+    """A function that shows the steps it is told; nothing of a bar is left at the end.
+
+    Args:
+        scene: shown until the first step.
+        shown: auto is a bar on a terminal, else nothing.
+    """
     if shown is Shown.json:
-        yield _json
+        yield _json_lines()
     elif shown is Shown.none or not sys.stderr.isatty():
         yield silent
     else:
-        with _bar() as report:
+        with _bar(scene) as report:
             yield report
 
 
-def _json(step: Progress) -> None:
-    print(json.dumps(asdict(step)), file=sys.stderr, flush=True)  # noqa: T201
+def _json_lines() -> Report:
+    started = time.monotonic()
+
+    def report(step: Progress) -> None:
+        line = {"event": "progress"} | asdict(step) | {"seconds": round(time.monotonic() - started, 2)}
+        typer.echo(json.dumps(line), err=True)
+
+    return report
 
 
 @contextmanager
-def _bar() -> Iterator[Report]:
+def _bar(scene: str) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
@@ -59,12 +68,15 @@ def _bar() -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, object] = {}
+        task = bar.add_task(f"{escape(scene)}: load the model", total=None)
+        stage = ""
 
         def report(step: Progress) -> None:
-            name = f"{step.scene}: {STAGES.get(step.stage, step.stage)}"
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=step.total)
-            bar.update(tasks[name], completed=step.done, total=step.total)  # type: ignore[arg-type]
+            nonlocal stage
+            if step.stage != stage:
+                stage = step.stage
+                description = f"{escape(step.scene)}: {STAGES.get(stage, stage)}"
+                bar.reset(task, total=step.total, description=description)
+            bar.update(task, completed=step.done)
 
         yield report

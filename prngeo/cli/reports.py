@@ -61,8 +61,9 @@ def print_system(report: SystemReport) -> None:
         *((f"disk {place}", f"{size(free)} free") for place, free in report.disk_free.items()),
     ]
     out.print(table(("", ""), rows, title="Machine"))
-    rows = [(model.name, model.version, model.state) for model in report.models]
-    out.print(table(("", "", ""), rows, title="Embedded models"))
+    models = [(model.name, model.version, model.state) for model in report.models]
+    if models:
+        out.print(table(("", "", ""), models, title="Embedded models"))
     for problem in report.problems:
         out.print(Text(f"problem: {problem}", style=_STYLES["error"]))
     if not report.problems:

@@ -32,8 +32,7 @@ def result_event(result: PredictResult) -> dict[str, Any]:
         "scene": result.scene,
         "folder": str(result.folder.resolve()),
         "rasters": {
-            target: {kind: str(path) for kind, path in kinds.items()}
-            for target, kinds in result.rasters.items()
+            target: {kind: str(path) for kind, path in kinds.items()} for target, kinds in result.rasters.items()
         },
         "vectors": [str(path) for path in result.vectors],
         "record": str(result.record),

@@ -1,4 +1,4 @@
-"""`prngeo train`."""
+"""`prngeo train`: train a model from a configuration file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; see configs/.")],
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/.", show_default=False)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Laid over the file, e.g. base.steps=200."),
+        typer.Argument(metavar="KEY=VALUE", help="Laid over the file, e.g. base.steps=200."),
     ] = None,
 ) -> None:
     """Train a model on labelled scenes; run again after an interruption to continue."""
@@ -25,4 +25,4 @@ def train(
     import prngeo
 
     folder = prngeo.train(checked)
-    typer.echo(f"Model in {folder}; use it with prngeo predict SCENE -m {folder}", err=True)
+    typer.echo(f"Model in {folder}; use it with `prngeo predict SCENE -m {folder}`.", err=True)

@@ -75,7 +75,8 @@ class Aoi:
 
 def _polygons(geometries: geopandas.GeoSeries) -> geopandas.GeoSeries:
     """Valid polygons of a layer; the lines and points that repairing leaves would cover pixels of their own."""
-    known = geometries[geometries.notna() & ~geometries.is_empty]
+    found = geometries.to_numpy()
+    known = geometries[~(shapely.is_missing(found) | shapely.is_empty(found))]
     parts = known.make_valid().explode(ignore_index=True).explode(ignore_index=True)
     return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
 

@@ -53,7 +53,7 @@ def plan_memory(
     Raises:
         UsageError: not even the smallest chunk fits.
     """
-    cache = min(CACHE, budget // 16)
+    cache = gdal_cache(budget)
     targets = len(card.targets)
     window = card.refiner.window if card.refiner else 0
     waiting = _waiting(shape, tile, overlap, window, targets, chunk or CHUNKS[0])
@@ -72,6 +72,11 @@ def plan_memory(
         f"--max-memory {budget / 2**30:.2f}GB is too small: this model needs at least "
         f"{math.ceil(needed / 2**30 * 100 + 0.5) / 100:.2f}GB here."
     )
+
+
+def gdal_cache(budget: int) -> int:
+    """Bytes of GDAL's block cache for a budget of the whole process."""
+    return min(CACHE, budget // 16)
 
 
 def _waiting(shape: tuple[int, int], tile: int, overlap: int, window: int, targets: int, chunk: int) -> int:

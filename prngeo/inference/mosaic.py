@@ -100,11 +100,7 @@ class Mosaic:
         self._windows = Grid(*shape, self._refiner.window, self._refiner.overlap) if self._refiner else None
         self._on_tile = on_tile
         self._uses = self._count_uses(requests)
-
-    @property
-    def tiles(self) -> int:
-        """Number of tiles that requests need."""
-        return sum(1 for key in self._uses if key[0] == "tile")
+        self.tiles = sum(1 for kind, _ in self._uses if kind == "tile")
 
     def read(self, window: Window) -> Logits:
         """Logits of a window; each of the announced requests is read exactly once, in their order."""

@@ -22,7 +22,7 @@ from prngeo import __version__
 from prngeo.errors import UsageError
 from prngeo.inference.aoi import Aoi
 from prngeo.inference.chunks import ChunkResult, Resampling, TargetPlan, chunk_result
-from prngeo.inference.memory import MemoryPlan, plan_memory
+from prngeo.inference.memory import MemoryPlan, gdal_cache, plan_memory
 from prngeo.inference.mosaic import Mosaic
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import (
@@ -117,7 +117,7 @@ def predict(
     """
     started = time.monotonic()
     options = options or PredictOptions()
-    with prepare(scene, output, options) as job:
+    with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
         record = job.folder / f"{job.scene.name}.json"
         vectors = vector_paths(job.folder / job.scene.name, options.format, [target.name for target in job.targets])
         rasters = {
@@ -275,7 +275,6 @@ def _rasters(job: Job, runtime: Runtime, hidden: Path, report: Report) -> tuple[
     chunks = job.chunks()
     specs = _specs(job)
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=job.memory.gdal_cache))
         parent = hidden if job.options.scratch is None else job.options.scratch
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)))
         writers = {key: stack.enter_context(RasterWriter(_part(hidden, *key), spec)) for key, spec in specs.items()}

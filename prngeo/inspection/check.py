@@ -193,9 +193,7 @@ def _gsd(scene: Scene, card: Card) -> Finding:
     if not scene.resampled:
         return Finding("GSD", has, expected + ", used as is")
     own = x * scene.factor[0]
-    done = (
-        f"{expected}; resampled on the fly to {own:.3g} m, {scene.model_width} x {scene.model_height} pixels"
-    )
+    done = f"{expected}; resampled on the fly to {own:.3g} m, {scene.model_width} x {scene.model_height} pixels"
     if x * y > card.gsd[1] ** 2:
         advice = "The scene is coarser than the model's training data: small objects will be missed."
         return Finding("GSD", has, done, "warning", advice)
@@ -215,9 +213,7 @@ def _crs(scene: Scene) -> Finding:
             "warning",
             "Outputs will have none either; `gdal_edit.py -a_srs EPSG:CODE` defines it.",
         )
-    return Finding(
-        "CRS", "none", "any", "warning", "Outputs are in pixel coordinates, vectors with y = -row."
-    )
+    return Finding("CRS", "none", "any", "warning", "Outputs are in pixel coordinates, vectors with y = -row.")
 
 
 def _values(scene: Scene, card: Card) -> Iterator[Finding]:
@@ -270,8 +266,9 @@ def count_tiles(job: Job) -> int:
     for chunk in job.chunks():
         request = job.resampling.request(chunk)
         needed.update(tiles.touching(request))
-        for index in windows.touching(request) if windows else ():
-            needed.update(tiles.touching(windows.window(index)))
+        if windows is not None:
+            for index in windows.touching(request):
+                needed.update(tiles.touching(windows.window(index)))
     return len(needed)
 
 

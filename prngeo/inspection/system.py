@@ -162,9 +162,7 @@ def nvidia_reason(facts: NvidiaFacts) -> str:
     if not facts.driver:
         return "present but unused: its driver is not installed (nvidia-smi does not run)"
     said = f" ({facts.error})" if facts.error else ""
-    return (
-        f"present but unused: torch cannot start it{said}; update the driver or install a torch that fits it"
-    )
+    return f"present but unused: torch cannot start it{said}; update the driver or install a torch that fits it"
 
 
 def _import_problems() -> list[str]:

@@ -153,4 +153,7 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bund
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise PrngeoError(f"The weights of {bundle.path} do not fit the network on its card: {error}") from error
+        reason = " ".join(str(error).split())
+        raise PrngeoError(
+            f"The weights of {bundle.path} do not fit the network on its card: {reason[:300]}"
+        ) from error

@@ -110,7 +110,7 @@ def _step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, de
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _log(path: Path, step: int, loss: float, rate: float, seconds: float) -> None:

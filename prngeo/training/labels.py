@@ -7,13 +7,13 @@ from typing import Protocol
 
 import geopandas
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from prngeo.errors import UsageError
 from prngeo.raster.scene import Scene
+from prngeo.raster.source import open_dataset
 from prngeo.tiling.grid import Window
 from prngeo.training.regions import IGNORE
 
@@ -41,7 +41,7 @@ class _Mask:
     """With a nodata tag other than 0: 1 is the object. Without: anything but 0 is (often 255)."""
 
     def __init__(self, path: str, scene: Scene) -> None:
-        self._dataset = rasterio.open(path)
+        self._dataset = open_dataset(path)
         if self._dataset.shape != (scene.height, scene.width):
             raise UsageError(
                 f"{path} has {self._dataset.height} x {self._dataset.width} pixels, its scene {scene.path} "

@@ -1,0 +1,242 @@
+"""`prngeo predict`: what goes in, what is said, what is left."""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from tests.conftest import write_scene
+from tests.cli.conftest import ENVIRONMENT
+
+import prngeo
+from prngeo.cli.predict import predict as command
+from prngeo.cli.summary import result_lines
+from prngeo.inference import PredictOptions
+from prngeo.inference.options import parse_memory
+from prngeo.inference.result import PredictResult, TargetSummary
+
+
+def test_defaults_are_those_of_the_library():
+    ours = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
+    options = PredictOptions()
+    assert parse_memory(ours.pop("max_memory")) == options.max_memory
+    assert ours.pop("target") is None
+    assert options.targets == ()
+    for name in ("context", "scenes", "output", "progress"):
+        ours.pop(name)
+    assert ours == {name: getattr(options, name) for name in ours}
+
+
+def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
+    seen = []
+
+    def predict(scene, output, options, report):
+        seen.append((scene, output, options))
+        raise prngeo.UsageError("enough.")
+
+    monkeypatch.setattr(prngeo, "predict", predict, raising=False)
+    aoi = tmp_path / "aoi.geojson"
+    aoi.write_text("{}")
+    arguments = (
+        f"-o out -m other --target roads --target buildings --no-refine --device cpu --bands 3,2,1 --gsd 0.4 "
+        f"--grid model --aoi {aoi} --threshold 0.3 --tile 256 --overlap 64 --max-memory 2GB --scratch {tmp_path} "
+        "--tta --overwrite --format geojson --min-area 7 --simplify 0.5"
+    )
+    ran = cli("predict", "a.tif", *arguments.split())
+    assert (ran.code, ran.err) == (2, "prngeo: enough.\n")
+    ((scene, output, options),) = seen
+    assert (scene, str(output)) == ("a.tif", "out")
+    assert options == PredictOptions(
+        model="other",
+        targets=("roads", "buildings"),
+        refine=False,
+        device="cpu",
+        bands=(3, 2, 1),
+        gsd=0.4,
+        grid="model",
+        aoi=aoi,
+        threshold=0.3,
+        tile=256,
+        overlap=64,
+        max_memory=2 << 30,
+        scratch=tmp_path,
+        tta=True,
+        overwrite=True,
+        format="geojson",
+        min_area=7,
+        simplify=0.5,
+    )
+
+
+def test_a_prediction_writes_its_outputs_and_a_summary(cli, scene, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    ran = cli("predict", scene, "-o", out, "-m", tiny_model, "--tile", 64, "--overlap", 0)
+    assert ran.code == 0
+    assert ran.out == ""
+    lines = ran.err.splitlines()
+    assert lines[0].startswith(f"{scene}: ")
+    assert "Mpx/s, peak memory" in lines[0]
+    assert lines[1].startswith("  roads      ")
+    assert "PRN changed" in lines[1]
+    assert lines[2].startswith("  buildings  ")
+    assert "base network alone" in lines[2]
+    assert lines[3] == f"  outputs in {out}"
+    assert (out / "scene.gpkg").exists()
+    again = cli("predict", scene, "-o", out, "-m", tiny_model)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+
+
+def test_a_failed_scene_does_not_stop_the_others_and_json_tells_each_step(cli, scene, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("-o", out, "-m", tiny_model, "--progress", "json", "--target", "roads", "--tile", 64, "--overlap", 0)
+    ran = cli("predict", tmp_path / "nosuch.tif", scene, *arguments)
+    assert ran.code == 2
+    first, *rest = ran.err.splitlines()
+    assert first == f"prngeo: No such file: {tmp_path / 'nosuch.tif'}"
+    events = [json.loads(line) for line in rest]
+    assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["result"]
+    assert [event["stage"] for event in events[:-1]] == sorted(
+        (event["stage"] for event in events[:-1]), key=["segment", "finish", "vectorize"].index
+    )
+    assert events[-1]["rasters"]["roads"]["mask"] == str(out / "scene_roads_mask.tif")
+
+
+def test_a_bug_in_one_scene_does_not_stop_the_others(cli, monkeypatch):
+    seen = []
+
+    def predict(scene, output, options, report):
+        seen.append(scene)
+        raise ZeroDivisionError if scene == "a.tif" else prngeo.UsageError("no.")
+
+    monkeypatch.setattr(prngeo, "predict", predict, raising=False)
+    ran = cli("predict", "a.tif", "b.tif")
+    assert ran.code == 2
+    assert seen == ["a.tif", "b.tif"]
+    assert "bug in prngeo (ZeroDivisionError)" in ran.err
+    assert ran.err.endswith("0 of 2 scenes done.\n")
+
+
+def _bad_input(kind, folder, scene):
+    """Arguments of a call that cannot run, and a word of its message."""
+    path = folder / "bad.tif"
+    if kind == "missing file":
+        return [path], "No such file"
+    if kind == "not a raster":
+        path.write_text("roads and buildings")
+        return [path], "cannot be read as a raster"
+    if kind == "truncated":
+        path.write_bytes(scene.read_bytes()[:4000])
+        return [path], "bad.tif"
+    if kind == "no valid pixel":
+        write_scene(path, 64, 64, nodata=0, holes=[(slice(None), slice(None))])
+        return [path], "no valid pixel"
+    if kind == "no GSD":
+        write_scene(path, 64, 64, crs=None)
+        return [path], "--gsd"
+    if kind == "wrong bands":
+        return [scene, "--bands", "1,2,7"], "has no band 7"
+    if kind == "unknown target":
+        return [scene, "--target", "rivers"], "rivers"
+    if kind == "little memory":
+        return [scene, "--max-memory", "100MB"], "--max-memory"
+    if kind == "unreadable area":
+        aoi = folder / "aoi.geojson"
+        aoi.write_text("{}")
+        return [scene, "--aoi", aoi], "--aoi"
+    aoi = folder / "far.geojson"
+    aoi.write_text(json.dumps(shapely.geometry.mapping(shapely.box(100, 10, 101, 11))))
+    return [scene, "--aoi", aoi], "does not touch the scene"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing file",
+        "not a raster",
+        "truncated",
+        "no valid pixel",
+        "no GSD",
+        "wrong bands",
+        "unknown target",
+        "little memory",
+        "unreadable area",
+        "far area",
+    ],
+)
+def test_bad_input_is_told_in_one_paragraph_and_leaves_nothing(cli, kind, scene, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    arguments, message = _bad_input(kind, tmp_path, scene)
+    ran = cli("predict", *arguments, "-o", out, "-m", tiny_model)
+    assert ran.code in (1, 2)
+    assert ran.err.startswith("prngeo: ")
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert "bug in prngeo" not in ran.err
+    assert not out.exists()
+
+
+def test_an_unknown_model_is_told(cli, scene):
+    ran = cli("predict", scene, "-m", "nosuch")
+    assert ran.code == 2
+    assert ran.err.startswith("prngeo: No such model: nosuch.")
+
+
+def test_an_output_folder_that_cannot_be_is_told(cli, scene, tiny_model, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "sub"):
+        ran = cli("predict", scene, "-m", tiny_model, "-o", folder)
+        assert ran.code == 2
+        assert str(folder) in ran.err
+        assert "bug in prngeo" not in ran.err
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
+    scene = write_scene(tmp_path / "large.tif", 1500, 1500)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "prngeo", "predict", scene, "-o", out, "-m", tiny_model, "--progress", "json"]
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if len(lines) == 3:
+            os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert lines[-1].startswith("prngeo: interrupted;")
+    assert not out.exists()
+
+
+def test_the_summary_shows_warnings_and_fitting_units(tmp_path):
+    target = TargetSummary(2_345_678.0, 1, 100, 50, 25, 0.5, True)
+    result = PredictResult(
+        "a.tif", tmp_path, {}, [], tmp_path / "a.json", {"roads": target}, 61.0, 1.5, 3 << 30, ["it is dark."]
+    )
+    assert result_lines(result) == [
+        "warning: it is dark.",
+        "a.tif: 61 s, 1.5 Mpx/s, peak memory 3.00 GB",
+        "  roads  2.35 km2 in 1 polygon, threshold 0.5, PRN changed 25.00% of the pixels",
+        f"  outputs in {tmp_path.resolve()}",
+    ]
+
+
+def test_outputs_lie_on_the_grid_of_the_scene(cli, scene, tiny_model, tmp_path):
+    ran = cli("predict", scene, "-o", tmp_path, "-m", tiny_model, "--no-refine", "--target", "buildings", "--overwrite")
+    assert ran.code == 0
+    with rasterio.open(scene) as given, rasterio.open(tmp_path / "scene_buildings_mask.tif") as mask:
+        assert (mask.transform, mask.shape, mask.crs) == (given.transform, given.shape, given.crs)
+        assert set(np.unique(mask.read(1))) <= {0, 1}
+    assert not (tmp_path / "scene_buildings_correction.tif").exists()

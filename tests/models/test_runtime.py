@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from prngeo.errors import PrngeoError
+from prngeo.models.bundle import write_bundle
+from prngeo.models.devices import Compute, choose_compute
+from prngeo.models.runtime import LOGIT_RANGE, Runtime, to_half
+
+FLOAT32 = Compute("cpu", "float32")
+BFLOAT16 = Compute("cpu", "bfloat16")
+
+
+def tiles(count, size=64, seed=0):
+    rng = np.random.default_rng(seed)
+    valid = rng.random((count, size, size)) < 0.9
+    return rng.random((count, 3, size, size), np.float32) * valid[:, None], valid
+
+
+@pytest.fixture(scope="module", params=[FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
+def runtime(request, bundle):
+    return Runtime(bundle, request.param)
+
+
+def test_logits_are_float16_a_tile_and_target(runtime):
+    image, valid = tiles(3)
+    logits = runtime.segment(image, valid)
+    assert logits.dtype == np.float16
+    assert logits.shape == (3, 2, 64, 64)
+    assert len(np.unique(logits)) > 1000
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_result_does_not_depend_on_the_batch(runtime, threads):
+    torch.set_num_threads(threads)
+    image, valid = tiles(7)
+    whole = runtime.segment(image, valid)
+    order = np.array([4, 0, 6, 2, 5, 1, 3])
+    assert runtime.segment(image[order], valid[order]).tobytes() == whole[order].tobytes()
+    for start, stop in ((0, 1), (2, 5), (3, 7)):
+        part = runtime.segment(image[start:stop], valid[start:stop])
+        assert part.tobytes() == whole[start:stop].tobytes()
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_a_batch_filled_up_with_empty_tiles_gives_every_tile_its_own(bundle, batch):
+    """How a GPU is fed; here on the CPU, where only the order can be told."""
+    image, valid = tiles(5)
+    expected = Runtime(bundle, FLOAT32).segment(image, valid)
+    other = Runtime(bundle, FLOAT32)
+    other.batch = batch
+    found = other.segment(image, valid)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=5e-3, rtol=5e-3)
+
+
+def test_refinement_repeats_bitwise_and_is_not_zero(runtime):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 128, 128)).astype(np.float32)
+    image, valid = rng.random((3, 32, 32), np.float32), np.ones((32, 32), np.float32)
+    first = runtime.refine(logits, image, valid)
+    assert first.dtype == np.float16
+    assert first.shape == (2, 128, 128)
+    assert first.any()
+    assert runtime.refine(logits, image, valid).tobytes() == first.tobytes()
+
+
+def test_precisions_agree_roughly(bundle):
+    image, valid = tiles(2)
+    a, b = (Runtime(bundle, kind).segment(image, valid).astype(float) for kind in (FLOAT32, BFLOAT16))
+    assert np.abs(a - b).max() < 0.1 * a.std() + 0.1
+    assert np.abs(a - b).max() > 0
+
+
+def test_flips_are_averaged_in_place(bundle):
+    """The mean over four flips commutes with a flip; and it differs from one look."""
+    image, valid = tiles(1)
+    tta = Runtime(bundle, FLOAT32, tta=True)
+    plain = tta.segment(image, valid).astype(float)
+    for axis in (1, 2):
+        turned = tta.segment(np.flip(image, axis + 1).copy(), np.flip(valid, axis).copy())
+        np.testing.assert_allclose(np.flip(turned, axis + 1).astype(float), plain, atol=2e-3, rtol=2e-3)
+    one = Runtime(bundle, FLOAT32).segment(image, valid).astype(float)
+    assert np.abs(one - plain).max() > 0.01
+
+
+def test_weights_that_do_not_fit_the_card_are_an_error(tmp_path, make_card, tensors):
+    fewer = {name: tensor for name, tensor in tensors.items() if name != "refiner.head.bias"}
+    with pytest.raises(PrngeoError, match=r"do not fit the network on its card.*head\.bias"):
+        Runtime(write_bundle(tmp_path / "a", make_card(), fewer), FLOAT32)
+    wider = make_card(refiner={"window": 128, "overlap": 32, "width": 8})
+    with pytest.raises(PrngeoError, match="do not fit"):
+        Runtime(write_bundle(tmp_path / "b", wider, tensors), FLOAT32)
+
+
+def test_a_bundle_without_refiner_runs(tmp_path, make_card, tensors):
+    card = make_card(refiner=None, targets={"roads": {}, "buildings": {}})
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith("network.")}
+    image, valid = tiles(1)
+    assert Runtime(write_bundle(tmp_path / "a", card, own), FLOAT32).segment(image, valid).shape == (1, 2, 64, 64)
+
+
+def test_logits_are_clipped_at_rest():
+    found = to_half(torch.tensor([-1e9, -3.0, 0.0, 1e9]))
+    np.testing.assert_array_equal(found, np.float16([-LOGIT_RANGE, -3, 0, LOGIT_RANGE]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_overflows_is_an_error_not_background(value):
+    with pytest.raises(PrngeoError, match="not numbers"):
+        to_half(torch.tensor([0.0, value]))
+
+
+def test_the_best_device_is_usable():
+    compute = choose_compute("auto")
+    assert (torch.zeros(2, device=compute.device) + 1).sum() == 2
+    assert choose_compute("cpu").device == "cpu"

@@ -1,0 +1,170 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prngeo.refine.pseudo_labels import SMOOTHING, pseudo_labels
+
+INF = float("inf")
+
+
+@st.composite
+def maps(draw, largest=7):
+    """Small maps with many ties, ignored pixels and patches that the border cuts off."""
+    shape = draw(st.integers(1, 2)), draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    levels = draw(st.sampled_from([2, 4, 1000]))
+    logits = torch.from_numpy(rng.integers(-levels, levels, shape).astype(np.float32) / 2)
+    truth = torch.from_numpy(rng.random(shape) < draw(st.sampled_from([0.1, 0.5, 0.9])))
+    known = torch.from_numpy(rng.random(shape) < draw(st.sampled_from([0.2, 0.7, 1.0])))
+    return logits, truth, known, draw(st.integers(1, largest))
+
+
+def patches(logits, truth, known, patch):
+    """(logits, truth) of the known pixels of every patch, with the patch's place."""
+    n, height, width = logits.shape
+    for i, row, col in itertools.product(range(n), range(0, height, patch), range(0, width, patch)):
+        place = (i, slice(row, row + patch), slice(col, col + patch))
+        keep = known[place]
+        yield place, logits[place][keep].numpy(), truth[place][keep].numpy()
+
+
+def options(logits, truth):
+    """(threshold, true positives, union) of every binarization of a patch, the empty one first."""
+    found = [(INF, 0, int(truth.sum()))]
+    for threshold in sorted(set(logits.tolist()), reverse=True):
+        chosen = logits >= threshold
+        found.append((threshold, int((chosen & truth).sum()), int((chosen | truth).sum())))
+    return found
+
+
+def counts(labels, truth, known):
+    return int((labels & truth & known).sum()), int(((labels | truth) & known).sum())
+
+
+def pooled(labels, truth, known):
+    hits, union = counts(labels, truth, known)
+    return hits / max(1, union)
+
+
+def best_pooled(every):
+    """The best pooled IoU over all combinations of thresholds."""
+    states = {(0, 0)}
+    for found in every:
+        states = {(hits + h, union + u) for hits, union in states for _, h, u in found}
+    return max(hits / max(1, union) for hits, union in states)
+
+
+@settings(deadline=None)
+@given(maps())
+def test_per_patch_is_the_best_threshold_of_every_patch(case):
+    labels = pseudo_labels(*case, joint=False)
+    for place, logits, truth in patches(*case):
+        scores = [(h + SMOOTHING) / (u + SMOOTHING) for _, h, u in options(logits, truth)]
+        keep = case[2][place]
+        chosen = labels[place][keep].numpy()
+        hits, union = int((chosen & truth).sum()), int((chosen | truth).sum())
+        assert (hits + SMOOTHING) / (union + SMOOTHING) == pytest.approx(max(scores), rel=1e-6)
+
+
+@settings(deadline=None, max_examples=200)
+@given(maps(largest=5))
+def test_joint_is_the_best_of_all_combinations(case):
+    _, truth, known, _ = case
+    every = [options(logits, truth) for _, logits, truth in patches(*case)]
+    assert pooled(pseudo_labels(*case), truth, known) == pytest.approx(best_pooled(every), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(maps(largest=12), st.integers(1, 12))
+def test_joint_is_no_worse_than_any_single_threshold_and_than_per_patch(case, patch):
+    logits, truth, known, _ = case
+    joint = pooled(pseudo_labels(logits, truth, known, patch), truth, known)
+    assert joint >= pooled(pseudo_labels(logits, truth, known, patch, joint=False), truth, known)
+    for threshold in logits.unique():
+        assert joint >= pooled(logits >= threshold, truth, known)
+
+
+@settings(deadline=None)
+@given(maps(), st.booleans())
+def test_labels_are_a_threshold_of_each_patch(case, joint):
+    """Equal logits fall on the same side, those of ignored pixels too."""
+    labels = pseudo_labels(*case, joint=joint)
+    assert labels.dtype == torch.bool
+    assert labels.shape == case[0].shape
+    for place, _, _ in patches(*case):
+        values, chosen = case[0][place], labels[place]
+        if chosen.any() and not chosen.all():
+            assert values[chosen].min() > values[~chosen].max()
+
+
+@settings(deadline=None)
+@given(maps(), st.booleans(), st.sampled_from([float("nan"), -INF, 77.0]))
+def test_ignored_pixels_have_no_say(case, joint, junk):
+    logits, truth, known, patch = case
+    expected = pseudo_labels(*case, joint=joint)
+    changed = torch.where(known, logits, torch.tensor(junk))
+    found = pseudo_labels(changed, truth ^ ~known, known, patch, joint=joint)
+    assert torch.equal(found[known], expected[known])
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("junk", [float("nan"), -INF, 3.0])
+def test_an_ignored_patch_predicts_nothing_and_disturbs_no_other(joint, junk):
+    logits = torch.full((1, 4, 8), junk)
+    truth, known = torch.ones(1, 4, 8, dtype=torch.bool), torch.zeros(1, 4, 8, dtype=torch.bool)
+    known[..., 4:] = True
+    truth[:, 2:, 4:] = False
+    logits[..., 4:] = torch.where(truth[..., 4:], 1.0, -1.0)
+    labels = pseudo_labels(logits, truth, known, 4, joint=joint)
+    assert not labels[..., :4].any()
+    assert torch.equal(labels[..., 4:], truth[..., 4:])
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_without_positives_nothing_is_predicted(joint):
+    logits = torch.randn(2, 20, 30, generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(2, 20, 30, dtype=torch.bool)
+    assert not pseudo_labels(logits, nothing, ~nothing, 8, joint=joint).any()
+    assert not pseudo_labels(logits, nothing, nothing, 8, joint=joint).any()
+
+
+def test_a_missed_object_makes_per_patch_predict_junk_and_joint_nothing():
+    """The reason for `joint`: the patch's own IoU rewards any hit, the pooled one does not."""
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 1, (1, 16, 32)).astype(np.float32))
+    truth = torch.zeros(1, 16, 32, dtype=torch.bool)
+    truth[:, :, :10] = True
+    logits[:, :, :10] += 10
+    truth[0, 2:6, 18:28] = True
+    known = torch.ones_like(truth)
+    own, joint = (pseudo_labels(logits, truth, known, 16, joint=kind) for kind in (False, True))
+    assert own[:, :, 16:].sum() > 60
+    assert joint[:, :, 16:].sum() < 20
+    assert pooled(joint, truth, known) > pooled(own, truth, known)
+
+
+def test_large_patches_are_exact():
+    """In float32 the score of a large patch is off by more than one pixel weighs."""
+    rng = np.random.default_rng(5)
+    truth = torch.from_numpy(rng.random((1, 512, 1024)) < 0.3)
+    logits = torch.from_numpy(rng.normal(0, 2, truth.shape).astype(np.float32)) + truth * 2.5
+    known = torch.ones_like(truth)
+    reached = pooled(pseudo_labels(logits, truth, known, 512), truth, known)
+    halves = []
+    for place, values, positive in patches(logits, truth, known, 512):
+        order = np.argsort(-values, kind="stable")
+        hits = np.append(0, positive[order].cumsum())
+        union = np.arange(len(hits)) + positive.sum() - hits
+        halves.append((place, hits, union))
+    optimum = reached
+    for _ in range(50):  # Dinkelbach from above what was reached can only find what is better
+        best = [(h - optimum * u).argmax() for _, h, u in halves]
+        value = sum(h[b] for (_, h, _), b in zip(halves, best, strict=True)) / sum(
+            u[b] for (_, _, u), b in zip(halves, best, strict=True)
+        )
+        optimum = max(optimum, value)
+    assert reached == optimum
