@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import prngeo
+from prngeo.cli.app import run
 from tests.conftest import write_scene
 
-from prngeo.cli.app import run
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "110", "TERM": "dumb"}
+PACKAGE = Path(prngeo.__file__).resolve().parent.parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "110", "TERM": "dumb", "PYTHONPATH": str(PACKAGE)}
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,14 @@ def in_process_of_its_own() -> Callable[[str], subprocess.CompletedProcess[str]]
 def scene(tmp_path: Path) -> Path:
     """A small scene with red, green and blue."""
     return write_scene(tmp_path / "scene.tif", 96, 130)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny networks on one thread: several wait for each other wherever cores are busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -12,6 +12,7 @@ import pytest
 
 from prngeo import __version__
 from prngeo.errors import PrngeoError, UsageError
+from tests.cli.conftest import ENVIRONMENT
 
 HEAVY = ("torch", "rasterio", "geopandas", "pydantic", "numpy", "segmentation_models_pytorch", "torchgeo")
 
@@ -28,17 +29,23 @@ def _imported(process, arguments):
     return code, imported
 
 
-@pytest.mark.parametrize("verb", [[], ["predict"], ["check"], ["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["predict"], ["check"], ["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]]
+)
 def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
-    assert _imported(in_process_of_its_own, [*verb, "--help"]) == (0, [])
+    code, imported = _imported(in_process_of_its_own, [*verb, "--help"])
+    assert code == 0
+    # Newer releases of Typer import pydantic themselves to read the options of a verb.
+    assert set(imported) <= ({"pydantic"} if verb else set())
 
 
-def test_help_takes_less_than_half_a_second():
-    command = [sys.executable, "-m", "prngeo", "--help"]
+@pytest.mark.parametrize("verb", [[], ["predict"]])
+def test_help_takes_less_than_half_a_second(verb):
+    command = [sys.executable, "-m", "prngeo", *verb, "--help"]
     times = []
     for _ in range(5):
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.5
 
@@ -112,7 +119,11 @@ def _fail_with(monkeypatch, error):
         (KeyboardInterrupt(), 130, "prngeo: interrupted; what was finished is kept"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "prngeo: the disk is full."),
         (MemoryError(), 1, "prngeo: the memory is used up. Give --max-memory"),
-        (ZeroDivisionError("division\nby zero"), 1, "prngeo: this is a bug in prngeo (ZeroDivisionError: division by zero)"),
+        (
+            ZeroDivisionError("division\nby zero"),
+            1,
+            "prngeo: this is a bug in prngeo (ZeroDivisionError: division by zero)",
+        ),
     ],
 )
 def test_errors_become_one_paragraph_and_an_exit_code(cli, monkeypatch, error, code, message):
@@ -139,6 +150,6 @@ def test_a_closed_pipe_is_silent(tiny_model):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "prngeo", "models", "show", str(tiny_model)]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT)
     os.close(writing)
     assert done.stderr == ""

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from tests.conftest import write_scene
-from tests.cli.conftest import ENVIRONMENT
 
 import prngeo
 from prngeo.cli.predict import predict as command
@@ -20,6 +18,8 @@ from prngeo.cli.summary import result_lines
 from prngeo.inference import PredictOptions
 from prngeo.inference.options import parse_memory
 from prngeo.inference.result import PredictResult, TargetSummary
+from tests.cli.conftest import ENVIRONMENT
+from tests.conftest import write_scene
 
 
 def test_defaults_are_those_of_the_library():

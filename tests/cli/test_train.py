@@ -1,0 +1,32 @@
+"""`prngeo train` on the command line; training itself is tested in tests/training."""
+
+import pytest
+
+import prngeo
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("name: mine\ntargets: [roads]\n")
+    return path
+
+
+def test_it_trains_what_the_file_and_the_overrides_say(cli, config, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(prngeo, "train", lambda given: seen.append(given) or tmp_path / "bundle", raising=False)
+    ran = cli("train", config, "base.steps=7", "seed=3")
+    assert ran.code == 0
+    assert (seen[0].name, seen[0].base.steps, seen[0].seed) == ("mine", 7, 3)
+    assert str(tmp_path / "bundle") in ran.err
+
+
+@pytest.mark.parametrize("override", ["steps", "base.steps=0", "nosuch=1", "base.steps=[", "name.x=1"])
+def test_wrong_overrides_are_refused(cli, config, override):
+    ran = cli("train", config, override)
+    assert ran.code == 2
+    assert ran.err.startswith("prngeo: ")
+
+
+def test_a_missing_file_is_refused(cli, tmp_path):
+    assert "No such configuration file" in cli("train", tmp_path / "nosuch.yaml").err
