@@ -11,6 +11,10 @@ import rasterio
 from affine import Affine
 
 
+# Small networks: threads of several test runs beside each other only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a fast random network; PRN is enabled for roads and disabled for buildings."""

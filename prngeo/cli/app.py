@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -72,6 +73,7 @@ def run(arguments: list[str]) -> int:
         The exit code: 0 done, 1 the run failed, 2 the call was wrong, 130 interrupted.
     """
     debug = "--debug" in arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled run cleans up too
     code: object = 0
     try:
         kept = [argument for argument in arguments if argument != "--debug"]

@@ -12,6 +12,8 @@ from prngeo.errors import UsageError
 def expand(names: Iterable[str]) -> list[str]:
     """Expand the patterns that the shell left alone (Windows does not expand any); each scene comes once.
 
+    Outputs that an earlier run left beside a scene of the call are not taken for scenes.
+
     Raises:
         UsageError: a pattern matches no file.
     """
@@ -24,7 +26,15 @@ def expand(names: Iterable[str]) -> list[str]:
             scenes += found
         else:
             scenes.append(name)
-    return list(dict.fromkeys(scenes))
+    unique = list(dict.fromkeys(scenes))
+    stems = {(Path(scene).parent, Path(scene).stem) for scene in unique}
+    return [scene for scene in unique if not _is_output(Path(scene), stems)]
+
+
+def _is_output(path: Path, stems: set[tuple[Path, str]]) -> bool:
+    """True for `scene_<target>_<kind>.tif` where `scene` is one of the stems in the same folder."""
+    head, _, kind = path.stem.rpartition("_")
+    return kind in ("probability", "mask", "correction") and (path.parent, head.rpartition("_")[0]) in stems
 
 
 def refuse_same_names(scenes: list[str], output: Path | None) -> None:

@@ -154,6 +154,4 @@ def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bund
         module.load_state_dict(own)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise PrngeoError(
-            f"The weights of {bundle.path} do not fit the network on its card: {reason[:300]}"
-        ) from error
+        raise PrngeoError(f"The weights of {bundle.path} do not fit the network on its card: {reason[:300]}") from error

@@ -47,8 +47,7 @@ class Stop(NamedTuple):
     def attributes(self) -> str:
         """As QML writes it."""
         return (
-            f'value="{self.value:g}" color="{self.color.hex}" alpha="{self.color.alpha}" '
-            f"label={quoteattr(self.label)}"
+            f'value="{self.value:g}" color="{self.color.hex}" alpha="{self.color.alpha}" label={quoteattr(self.label)}'
         )
 
 
@@ -94,8 +93,7 @@ def polygon_style(target: str) -> str:
     # Version 3.22 reads <prop>, later ones <Option>; a reader ignores the one that it does not know.
     old = "".join(f"<prop k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in options.items())
     new = "".join(
-        f'<Option type="QString" name={quoteattr(key)} value={quoteattr(value)}/>'
-        for key, value in options.items()
+        f'<Option type="QString" name={quoteattr(key)} value={quoteattr(value)}/>' for key, value in options.items()
     )
     return (
         f'{HEADER}<renderer-v2 type="singleSymbol" forceraster="0" symbollevels="0" enableorderby="0">\n'

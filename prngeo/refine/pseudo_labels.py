@@ -58,7 +58,7 @@ def _own(true_positives: Tensor, unions: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _joint(true_positives: Tensor, unions: Tensor, allowed: Tensor) -> Tensor:
-    # In float64: in float32 the score of a large patch is off by more than single pixels weigh.
+    # In float64, so that rounding never decides between two thresholds.
     true_positives, unions = true_positives.double(), unions.double()
     ratio = torch.zeros((), dtype=torch.float64, device=unions.device)
     best = torch.zeros(len(unions), dtype=torch.long, device=unions.device)

@@ -125,9 +125,7 @@ def _roads(rng: Rng, drawing: Drawing, streets: list[Street], colors: list[int])
         for s in rng.uniform(0, street.line.length, many):
             p, q = street.line.interpolate(s), street.line.interpolate(s + 1.5)
             angle = float(np.arctan2(q.y - p.y, q.x - p.x))
-            off = rng.choice([-1, 1]) * (
-                street.width / 4 if street.main else max(street.width / 2 - 1.3, 0.3)
-            )
+            off = rng.choice([-1, 1]) * (street.width / 4 if street.main else max(street.width / 2 - 1.3, 0.3))
             _car(rng, drawing, p.x - off * np.sin(angle), p.y + off * np.cos(angle), angle, colors)
 
 
@@ -261,9 +259,7 @@ def _crowns(rng: Rng, look: Look, plots: Plots) -> np.ndarray[tuple[int, int], n
     return np.column_stack([trees, np.clip(look.leaf + shift, 12, 200)])
 
 
-def paint(
-    rng: Rng, look: Look, seed: int, streets: list[Street], blocks: list[Block], plots: Plots
-) -> Drawing:
+def paint(rng: Rng, look: Look, seed: int, streets: list[Street], blocks: list[Block], plots: Plots) -> Drawing:
     """Turn the layout into a drawing.
 
     Args:

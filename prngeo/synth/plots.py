@@ -91,9 +91,7 @@ def _site(
     )
     sites = [_Site(building.footprint, building, angle, drive if rng.random() < 0.75 else None)]
     if rng.random() < habit.shed:
-        at = (
-            center + inward * (depth / 2 + rng.uniform(4, 12)) + (inward[1], -inward[0]) * rng.normal(0, 4, 2)
-        )
+        at = center + inward * (depth / 2 + rng.uniform(4, 12)) + (inward[1], -inward[0]) * rng.normal(0, 4, 2)
         size = (rng.uniform(2.6, 6), rng.uniform(2.4, 4.5))
         shed = make_building(rng, "rectangle", size, at, angle, (family, rng.random() < 0.5))
         sites.append(_Site(shed.footprint, shed, angle))

@@ -134,9 +134,7 @@ def _surface(
     return textured
 
 
-def _tree_windows(
-    drawing: Drawing, frame: Frame, dx: float = 0.0, dy: float = 0.0
-) -> list[tuple[int, slice, slice]]:
+def _tree_windows(drawing: Drawing, frame: Frame, dx: float = 0.0, dy: float = 0.0) -> list[tuple[int, slice, slice]]:
     """(tree, rows, columns) of trees that touch the frame, shifted by dx, dy metres a metre of height."""
     t = drawing.trees
     x, y = t[:, 0] + dx * t[:, 3], t[:, 1] + dy * t[:, 3]
@@ -147,9 +145,7 @@ def _tree_windows(
     r1 = np.ceil((frame.y0 - y + reach) / frame.pixel).astype(int)
     h, w = frame.shape
     inside = np.nonzero((c1 > 0) & (r1 > 0) & (c0 < w) & (r0 < h))[0]
-    return [
-        (int(i), slice(max(0, r0[i]), min(h, r1[i])), slice(max(0, c0[i]), min(w, c1[i]))) for i in inside
-    ]
+    return [(int(i), slice(max(0, r0[i]), min(h, r1[i])), slice(max(0, c0[i]), min(w, c1[i]))) for i in inside]
 
 
 def _tree_shadow(drawing: Drawing, frame: Frame, shade: FloatArray, noise: _Noise) -> None:
@@ -185,9 +181,7 @@ def _radiance(drawing: Drawing, frame: Frame, table: FloatArray) -> FloatArray:
     noise = _Noise(
         0.6 * frame.noise(0.3, seed + 1) + 0.7 * frame.noise(0.75, seed + 2),
         0.75 * frame.noise(1.7, seed + 3) + 0.6 * frame.noise(4.5, seed + 4),
-        0.5 * frame.noise(5.0, seed + 5)
-        + 0.55 * frame.noise(15, seed + 6)
-        + 0.65 * frame.noise(48, seed + 7),
+        0.5 * frame.noise(5.0, seed + 5) + 0.55 * frame.noise(15, seed + 6) + 0.65 * frame.noise(48, seed + 7),
     )
     h, w = frame.shape
     x = np.broadcast_to(frame.xs.astype(np.float32), (h, w)).ravel()

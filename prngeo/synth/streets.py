@@ -137,9 +137,7 @@ def _cut(rng: Rng, land: Polygon, plan: Plan) -> LineString | None:
     return LineString([middle - step, middle + step])
 
 
-def _subdivide(
-    rng: Rng, land: Polygon, use: str
-) -> tuple[list[Block], list[tuple[LineString, float, str, bool]]]:
+def _subdivide(rng: Rng, land: Polygon, use: str) -> tuple[list[Block], list[tuple[LineString, float, str, bool]]]:
     plan = PLANS[use]
     blocks: list[Block] = []
     streets: list[tuple[LineString, float, str, bool]] = []
@@ -185,9 +183,7 @@ def _warp(rng: Rng) -> Callable[[Any], Any]:
     return apply
 
 
-def _node(
-    raw: list[tuple[LineString, float, str, bool]], grid: float
-) -> list[tuple[LineString, float, str, bool]]:
+def _node(raw: list[tuple[LineString, float, str, bool]], grid: float) -> list[tuple[LineString, float, str, bool]]:
     """Cut the streets at every crossing; a shared piece takes the attributes of its widest street.
 
     The grid (metres) makes an end that misses the other street by rounding meet it exactly.

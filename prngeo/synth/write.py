@@ -136,9 +136,7 @@ def _targets(path: Path, overwrite: bool) -> tuple[Path, Path, Path, Path]:
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"The scene's name is {str(path)!r}; give a name that ends in .tif.")
     if not path.parent.is_dir():
-        raise UsageError(
-            f"The folder {str(path.parent)!r} does not exist; make it first or give another name."
-        )
+        raise UsageError(f"The folder {str(path.parent)!r} does not exist; make it first or give another name.")
     masks = [path.with_name(f"{path.stem}_{target}_mask.tif") for target in ("roads", "buildings")]
     found = (path, masks[0], masks[1], path.with_name(f"{path.stem}_truth.gpkg"))
     existing = [p for p in found if p.exists()]
@@ -157,9 +155,7 @@ def _projected(crs: str) -> CRS:
     except CRSError as error:
         raise UsageError(f"crs is {crs!r}, which PROJ does not know; give --crs like EPSG:32631.") from error
     if not parsed.is_projected or any(axis.unit_name != "metre" for axis in parsed.axis_info[:2]):
-        raise UsageError(
-            f"crs is {crs!r}; a town is laid out in metres: give --crs a projected CRS in metres."
-        )
+        raise UsageError(f"crs is {crs!r}; a town is laid out in metres: give --crs a projected CRS in metres.")
     return parsed
 
 

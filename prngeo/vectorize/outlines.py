@@ -87,9 +87,7 @@ class Rings:
         owner = np.repeat(np.arange(len(self.polygon_starts) - 1), np.diff(self.point_starts))[at]
         sign = np.sign(steps[at]) * np.sign(self.signed_pixels)[owner]
         start, end = y[at], y[at + 1]
-        return np.stack([x[at], np.minimum(start, end), np.maximum(start, end), sign, owner], 1).astype(
-            np.int32
-        )
+        return np.stack([x[at], np.minimum(start, end), np.maximum(start, end), sign, owner], 1).astype(np.int32)
 
     def take(self, keep: NDArray[np.bool_]) -> Rings:
         """Only the polygons where `keep`, bool of shape (polygons,), is true."""

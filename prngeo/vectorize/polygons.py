@@ -245,8 +245,7 @@ def _reading(path: str | Path) -> Iterator[None]:
     except (RasterioError, rasterio._err.CPLE_BaseError) as error:
         reason = error.__cause__ or error
         raise PrngeoError(
-            f"reading {path} or a raster given with it broke off: {reason}. The file may be truncated; "
-            "make it again."
+            f"reading {path} or a raster given with it broke off: {reason}. The file may be truncated; make it again."
         ) from error
 
 

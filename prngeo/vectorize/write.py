@@ -71,9 +71,7 @@ def vector_paths(stem: str | Path, format: VectorFormat, layers: Iterable[str]) 
     """
     stem = Path(stem)
     if format not in get_args(VectorFormat):
-        raise UsageError(
-            f"unknown vector format {format!r}: choose one of {', '.join(get_args(VectorFormat))}."
-        )
+        raise UsageError(f"unknown vector format {format!r}: choose one of {', '.join(get_args(VectorFormat))}.")
     if format == "gpkg":
         return [stem.with_name(f"{stem.name}.gpkg")]
     return [stem.with_name(f"{stem.name}_{layer}{SUFFIXES[format]}") for layer in layers]

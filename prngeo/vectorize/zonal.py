@@ -73,9 +73,7 @@ def zonal_sums(outlines: Outlines, mask: Any, probability: Any, changed: Any, co
     return Sums(sums[0], sums[1], sums[2], sums[3], objects)
 
 
-def _add(
-    sums: Floats, rasters: list[NDArray[Any] | None], edges: NDArray[np.int32], start: int, stop: int
-) -> None:
+def _add(sums: Floats, rasters: list[NDArray[Any] | None], edges: NDArray[np.int32], start: int, stop: int) -> None:
     """Add the strip's share of each raster (rows, width) to `sums` (rasters, polygons)."""
     first, end = np.maximum(edges[:, 1], start), np.minimum(edges[:, 2], stop)
     lengths = end - first

@@ -240,3 +240,11 @@ def test_outputs_lie_on_the_grid_of_the_scene(cli, scene, tiny_model, tmp_path):
         assert (mask.transform, mask.shape, mask.crs) == (given.transform, given.shape, given.crs)
         assert set(np.unique(mask.read(1))) <= {0, 1}
     assert not (tmp_path / "scene_buildings_correction.tif").exists()
+
+
+def test_outputs_beside_a_scene_are_not_taken_for_scenes(tmp_path):
+    from prngeo.cli.scenes import expand
+
+    for name in ("a.tif", "a_roads_mask.tif", "a_buildings_probability.tif", "b_roads_mask.tif"):
+        (tmp_path / name).touch()
+    assert [Path(path).name for path in expand([str(tmp_path / "*.tif")])] == ["a.tif", "b_roads_mask.tif"]

@@ -84,12 +84,18 @@ def test_an_area_far_larger_than_the_scene_covers_it(write, bounds):
 
 
 def test_a_long_straight_edge_bends_with_the_projection(write):
-    """At 54 degrees north a parallel of 400 km is an arc in UTM; its chord runs kilometres beside it."""
-    lon, lat = geopandas.GeoSeries.from_xy([X + 30], [Y - 20], crs=32630).to_crs(4326)[0].coords[0]
-    found = Aoi(write([box(lon - 3, lat, lon + 3, lat + 3)], 4326), grid()).read(WHOLE)
-    np.testing.assert_array_equal(found.argmin(0), 40)
-    assert found[:40].all()
-    assert not found[40:].any()
+    """A parallel is an arc in UTM: over this scene of 40 km its chord runs 40 m beside it."""
+    side = 40_000
+    wide = OutputGrid(side, side, Affine(1, 0, X, 0, -1, Y), CRS.from_epsg(32630))
+    lat = geopandas.GeoSeries.from_xy([X], [Y - side / 2], crs=32630).to_crs(4326).y[0]
+    aoi = Aoi(write([box(-9, lat, 9, lat + 5)], 4326), wide)
+    for col in (0, 10_000, 20_000, side - 1):
+        column = aoi.read(Window(0, col, side, 1))[:, 0]
+        edge = int(column.argmin())
+        assert column[:edge].all()
+        assert not column[edge:].any()
+        found = geopandas.GeoSeries.from_xy([X + col + 0.5], [Y - edge], crs=32630).to_crs(4326).y[0]
+        assert (found - lat) * 111_000 == pytest.approx(0, abs=1)
 
 
 def test_repairing_a_polygon_leaves_no_lines(write):

@@ -41,7 +41,7 @@ def plan(channel=0, threshold=0.5, base_threshold=0.5, temperature=1.0):
 @example(float(np.nextafter(0.5, 0)))
 def test_mask_is_probability_at_least_threshold_as_a_reader_computes_it(threshold):
     np.testing.assert_array_equal(
-        EVERY_LEVEL >= threshold_level(threshold), EVERY_LEVEL * PROBABILITY_SCALE >= threshold
+        threshold_level(threshold) <= EVERY_LEVEL, threshold <= EVERY_LEVEL * PROBABILITY_SCALE
     )
 
 
@@ -50,7 +50,7 @@ def test_thresholds_on_the_grid_are_their_own_level(level):
     """Whether written as a decimal, as a fraction or as a multiple of the scale."""
     for threshold in (level / LEVELS, float(f"{level / LEVELS:g}"), level * PROBABILITY_SCALE):
         assert threshold_level(threshold) == level
-        np.testing.assert_array_equal(EVERY_LEVEL >= level, EVERY_LEVEL * PROBABILITY_SCALE >= threshold)
+        np.testing.assert_array_equal(level <= EVERY_LEVEL, threshold <= EVERY_LEVEL * PROBABILITY_SCALE)
 
 
 @settings(deadline=None)
@@ -59,9 +59,7 @@ def test_written_mask_follows_from_the_written_probability(threshold, temperatur
     values = logits(seed=seed)
     valid = np.random.default_rng(seed).random((40, 50)) < 0.8
     result = chunk_result(values, valid, plan(1, threshold, temperature=temperature))
-    expected = np.where(
-        result.probability == NODATA, NODATA, result.probability * PROBABILITY_SCALE >= threshold
-    )
+    expected = np.where(result.probability == NODATA, NODATA, result.probability * PROBABILITY_SCALE >= threshold)
     np.testing.assert_array_equal(result.mask, expected)
 
 

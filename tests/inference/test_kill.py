@@ -52,7 +52,15 @@ if stage == "publish":
 prngeo.predict(scene, folder, prngeo.PredictOptions(model=model, device="cpu", chunk=512), report)
 """
 
-PHASES = [("segment", 1), ("segment", 30), ("finish", 2), ("finish", 5), ("vectorize", 1), ("vectorize", 3), ("publish", 2)]
+PHASES = [
+    ("segment", 1),
+    ("segment", 30),
+    ("finish", 2),
+    ("finish", 5),
+    ("vectorize", 1),
+    ("vectorize", 3),
+    ("publish", 2),
+]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from prngeo.inference.chunks import Resampling
 from prngeo.inference.mosaic import Mosaic, _reduce
 from prngeo.models.card import Card, NetworkCard, RefinerCard, TargetCard
 from prngeo.raster.store import TileStore
+from prngeo.tiling.blend import blend
 from prngeo.tiling.grid import Grid, Window
 
 TILE, OVERLAP = 64, 16
@@ -145,6 +146,32 @@ def test_the_fakes_are_sensitive(whole):
     for part in (base, correction):
         assert len(np.unique(part)) > 10_000
         assert not np.array_equal(part[0], part[1])
+
+
+def test_tiles_are_blended_by_the_weights_of_their_overlap(whole):
+    image = Image(scene(SHAPE))
+    tiles = Grid(*SHAPE, TILE, OVERLAP)
+    pieces = [
+        (tiles.window(i), Fake().segment(*(p[None] for p in image.read(tiles.window(i))))[0]) for i in tiles.indices()
+    ]
+    np.testing.assert_array_equal(whole[0], blend(pieces, tiles.extent, 2, OVERLAP))
+
+
+def test_windows_are_blended_by_the_weights_of_their_overlap(tmp_path):
+    """Every window says its number: in the middle of an overlap lies their mean."""
+
+    class Numbered(Identity):
+        def refine(self, logits, image, valid):
+            super().refine(logits, image, valid)
+            return np.full(logits.shape, self.windows, np.float16)
+
+    _, correction = run(Image(scene((100, 200))), Numbered(), [Window(0, 0, 100, 200)], tmp_path)
+    row = correction[0, 50]
+    assert (row[:96] == 1).all()
+    assert (row[128:] == 2).all()
+    between = row[96:128]
+    assert (np.diff(between) > 0).all()
+    np.testing.assert_allclose(between + between[::-1], 3, rtol=1e-6)
 
 
 def test_result_does_not_depend_on_the_order_of_requests(tmp_path, whole):

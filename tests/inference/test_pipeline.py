@@ -47,12 +47,8 @@ def same(one: prngeo.PredictResult, other: prngeo.PredictResult) -> None:
 
 
 @pytest.mark.parametrize("gsd", [0.5, 0.1, 2.0])
-def test_result_does_not_depend_on_chunk_memory_or_scratch(
-    tmp_path: Path, options: PredictOptions, gsd: float
-) -> None:
-    scene = write_scene(
-        tmp_path / "scene.tif", 700, 1100, gsd=gsd, nodata=0, holes=[(slice(90, 200), slice(300, 420))]
-    )
+def test_result_does_not_depend_on_chunk_memory_or_scratch(tmp_path: Path, options: PredictOptions, gsd: float) -> None:
+    scene = write_scene(tmp_path / "scene.tif", 700, 1100, gsd=gsd, nodata=0, holes=[(slice(90, 200), slice(300, 420))])
     whole = prngeo.predict(scene, tmp_path / "a", replace(options, chunk=2048))
     assert whole.targets["roads"].changed_pixels > 0
     same(whole, prngeo.predict(scene, tmp_path / "b", replace(options, chunk=512)))
@@ -94,9 +90,7 @@ def test_every_size_comes_back_on_its_own_grid(
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
-def test_every_band_count_and_type_is_read(
-    tmp_path: Path, options: PredictOptions, dtype: str, count: int
-) -> None:
+def test_every_band_count_and_type_is_read(tmp_path: Path, options: PredictOptions, dtype: str, count: int) -> None:
     scene = write_scene(tmp_path / "scene.tif", 100, 140, count=count, dtype=dtype)
     if dtype == "float32":
         with rasterio.open(scene, "r+") as file:
@@ -116,9 +110,7 @@ def test_every_band_count_and_type_is_read(
 def test_mask_is_probability_at_or_above_the_threshold(tmp_path: Path, options: PredictOptions) -> None:
     scene = write_scene(tmp_path / "scene.tif")
     for threshold in (None, 0.3, 0.516):
-        result = prngeo.predict(
-            scene, tmp_path / "out", replace(options, threshold=threshold, overwrite=True)
-        )
+        result = prngeo.predict(scene, tmp_path / "out", replace(options, threshold=threshold, overwrite=True))
         for target, kinds in result.rasters.items():
             with rasterio.open(kinds["probability"]) as file:
                 probability = file.read(1) * file.scales[0]
@@ -127,14 +119,10 @@ def test_mask_is_probability_at_or_above_the_threshold(tmp_path: Path, options: 
             np.testing.assert_array_equal(read[target, "mask"] == 1, expected)
 
 
-def test_nodata_in_is_nodata_out_and_a_far_pixel_does_not_change(
-    tmp_path: Path, options: PredictOptions
-) -> None:
+def test_nodata_in_is_nodata_out_and_a_far_pixel_does_not_change(tmp_path: Path, options: PredictOptions) -> None:
     height, width = 300, 900
     hole = (slice(100, 140), slice(60, 100))
-    plain = prngeo.predict(
-        write_scene(tmp_path / "plain.tif", height, width, nodata=0), tmp_path / "a", options
-    )
+    plain = prngeo.predict(write_scene(tmp_path / "plain.tif", height, width, nodata=0), tmp_path / "a", options)
     holed = prngeo.predict(
         write_scene(tmp_path / "holed.tif", height, width, nodata=0, holes=[hole]), tmp_path / "b", options
     )
@@ -155,9 +143,7 @@ def test_constant_scene_gives_a_constant_field_to_the_border(tmp_path: Path, opt
     scene = write_scene(tmp_path / "scene.tif", 333, 517)
     original = Runtime.segment
     try:
-        Runtime.segment = lambda self, image, valid: np.full(
-            (len(image), 2, *valid.shape[1:]), 0.731, np.float16
-        )
+        Runtime.segment = lambda self, image, valid: np.full((len(image), 2, *valid.shape[1:]), 0.731, np.float16)
         result = prngeo.predict(scene, tmp_path / "out", replace(options, refine=False))
     finally:
         Runtime.segment = original
@@ -178,9 +164,7 @@ def test_disabled_gate_and_no_refine_leave_the_base_logits(tmp_path: Path, optio
     assert "correction" not in base.rasters["roads"]
 
 
-def test_scene_without_georeferencing_asks_for_gsd_and_then_works(
-    tmp_path: Path, options: PredictOptions
-) -> None:
+def test_scene_without_georeferencing_asks_for_gsd_and_then_works(tmp_path: Path, options: PredictOptions) -> None:
     scene = write_scene(tmp_path / "plain.tif", crs=None)
     with pytest.raises(UsageError, match="--gsd"):
         prngeo.predict(scene, tmp_path / "out", options)

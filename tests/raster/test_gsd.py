@@ -81,9 +81,7 @@ def test_option_must_be_a_length(write_raster, gsd):
 
 def test_scene_without_crs_asks_for_the_gsd(write_raster):
     path = write_raster(BLANK, crs=None, transform=Affine.identity())
-    with pytest.raises(
-        UsageError, match=r"scene.tif is unknown.*no coordinate system.*0\.25 to 1\.25 m.*`--gsd"
-    ):
+    with pytest.raises(UsageError, match=r"scene.tif is unknown.*no coordinate system.*0\.25 to 1\.25 m.*`--gsd"):
         open_scene(path, gsd_range=MODEL)
     scene = opened(path, gsd=0.5, gsd_range=MODEL)
     assert (scene.crs, scene.georeferenced, scene.resampled) == (None, False, False)

@@ -24,9 +24,7 @@ def test_other_types_are_stretched_band_by_band_between_percentiles(write_raster
         np.testing.assert_allclose(scene.stretch, [(200, 9799), (5200, 14799), (599, 29397)], atol=1)
         image, _ = scene.read(Window(0, 0, 100, 100))
     low, high = scene.stretch[1]
-    np.testing.assert_allclose(
-        image[1], np.clip((values[1].astype(float) - low) / (high - low), 0, 1), atol=1e-6
-    )
+    np.testing.assert_allclose(image[1], np.clip((values[1].astype(float) - low) / (high - low), 0, 1), atol=1e-6)
 
 
 def test_uint8_can_be_stretched_too(write_raster, noise):
@@ -84,9 +82,7 @@ def test_stretch_of_a_large_scene_is_near_that_of_all_its_pixels(write_raster, m
     with open_scene(path) as scene, open_scene(path) as again:
         assert scene.stretch == again.stretch
         if not overviews:  # averaging overviews narrow the spread of noise
-            np.testing.assert_allclose(
-                scene.stretch, np.percentile(values, (1, 99), axis=(1, 2)).T, rtol=0.02
-            )
+            np.testing.assert_allclose(scene.stretch, np.percentile(values, (1, 99), axis=(1, 2)).T, rtol=0.02)
 
 
 def test_stretch_does_not_depend_on_what_was_read(write_raster, noise):

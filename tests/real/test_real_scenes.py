@@ -48,14 +48,18 @@ def predict(scene: Path, folder: Path, target: str, **options: object) -> prngeo
     return result
 
 
-def iou(result: prngeo.PredictResult, target: str, truth: np.ndarray, where: tuple[slice, slice] = np.s_[:, :]) -> float:
+def iou(
+    result: prngeo.PredictResult, target: str, truth: np.ndarray, where: tuple[slice, slice] = np.s_[:, :]
+) -> float:
     with rasterio.open(result.rasters[target]["mask"]) as file:
         mask = file.read(1)[where]
     truth = truth[where]
     known = (mask != 255) & (truth != 255)
     found, true = (mask == 1) & known, (truth == 1) & known
     value = float((found & true).sum() / (found | true).sum())
-    print(f"\n{Path(result.scene).name} {target}: IoU {value:.4f} over {known.sum() / 1e6:.1f} Mpx, {result.seconds:.0f} s")
+    print(
+        f"\n{Path(result.scene).name} {target}: IoU {value:.4f} over {known.sum() / 1e6:.1f} Mpx, {result.seconds:.0f} s"
+    )
     return value
 
 

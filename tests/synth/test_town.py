@@ -129,9 +129,7 @@ def test_bias_changes_a_region_of_the_image_and_no_truth() -> None:
     plain, biased = make_town(128, 0.8, 6), make_town(128, 0.8, 6, bias=1.0)
     assert [g.wkb for g in _geometries(plain)] == [g.wkb for g in _geometries(biased)]
     change = np.abs(biased.image.astype(float) - plain.image).mean(axis=0)
-    corners = [
-        change[r, c].mean() for r in (slice(32), slice(-32, None)) for c in (slice(32), slice(-32, None))
-    ]
+    corners = [change[r, c].mean() for r in (slice(32), slice(-32, None)) for c in (slice(32), slice(-32, None))]
     assert max(corners) > 20
     assert min(corners) < 0.5 * max(corners)
 
@@ -188,8 +186,6 @@ def test_blur_keeps_a_constant_field() -> None:
 
 
 def test_streets_that_part_at_a_sharp_angle_are_noded_after_bending() -> None:
-    lines = np.array(
-        [c.geometry for c in make_town(256, 0.7186096061461927, 161).road_centerlines], dtype=object
-    )
+    lines = np.array([c.geometry for c in make_town(256, 0.7186096061461927, 161).road_centerlines], dtype=object)
     first, _ = shapely.STRtree(lines).query(lines, predicate="crosses")
     assert not len(first)

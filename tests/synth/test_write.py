@@ -112,9 +112,7 @@ def test_wrong_calls_say_what_to_do_and_write_nothing(
 def test_command_writes_the_files_and_reports_on_stderr(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(synth)
-    result = CliRunner().invoke(
-        app, [str(tmp_path / "town.tif"), "--size", "32", "--gsd", "1", "--seed", "3"]
-    )
+    result = CliRunner().invoke(app, [str(tmp_path / "town.tif"), "--size", "32", "--gsd", "1", "--seed", "3"])
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     for name in NAMES:

@@ -13,9 +13,7 @@ def grids(draw):
     return Grid(draw(st.integers(1, 40)), draw(st.integers(1, 40)), size, overlap)
 
 
-windows = st.builds(
-    Window, st.integers(-20, 45), st.integers(-20, 45), st.integers(0, 30), st.integers(0, 30)
-)
+windows = st.builds(Window, st.integers(-20, 45), st.integers(-20, 45), st.integers(0, 30), st.integers(0, 30))
 
 
 def pixels(window):

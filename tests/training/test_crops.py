@@ -60,7 +60,11 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_shapes_and_values():
     batch = sampler(region(blobs(200, 300))).batch(0, 5)
-    assert (batch.image.shape, batch.valid.shape, batch.labels.shape) == ((5, 3, 64, 64), (5, 1, 64, 64), (5, 1, 64, 64))
+    assert (batch.image.shape, batch.valid.shape, batch.labels.shape) == (
+        (5, 3, 64, 64),
+        (5, 1, 64, 64),
+        (5, 1, 64, 64),
+    )
     assert (batch.image.dtype, batch.valid.dtype, batch.labels.dtype) == (torch.float32, torch.float32, torch.uint8)
     assert batch.image.min() >= 0
     assert batch.image.max() <= 1
@@ -142,9 +146,12 @@ def test_crops_without_labels_are_drawn_again(true_colors):
         assert (source.batch(step, 1).labels != IGNORE).float().mean() >= 0.24
 
 
-def test_a_scene_without_any_label_does_not_hang():
-    labels = np.full((100, 100), IGNORE, np.uint8)
-    assert (sampler(region(flat(100, 100), labels)).batch(0, 2).labels == IGNORE).all()
+def test_a_scene_without_any_label_is_given_up_soon(monkeypatch):
+    source = sampler(region(flat(100, 100), np.full((100, 100), IGNORE, np.uint8)))
+    draws, place = [], source._place
+    monkeypatch.setattr(source, "_place", lambda *arguments: draws.append(1) or place(*arguments))
+    assert (source.batch(0, 2).labels == IGNORE).all()
+    assert len(draws) == 2 * (crops.PATIENCE + 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 30), (20, 300)])

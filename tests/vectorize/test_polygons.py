@@ -29,9 +29,7 @@ GRID = Affine(0.5, 0, 300000, 0, -0.5, 3000000)
 TURNED = Affine(0.4330127018922193, 0.25, 300000, 0.25, -0.4330127018922193, 3000000)
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 NEIGHBORS = {4: CROSS, 8: np.ones((3, 3), int)}
-IN_FOLDER = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+IN_FOLDER = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 masks = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.sampled_from([0, 1, 1, 0, 255])
@@ -118,17 +116,13 @@ def test_polygons_and_attributes_equal_those_of_the_whole_array(
     pixels = ndimage.sum_labels(np.ones(mask.shape), label, index)
     np.testing.assert_array_equal(frame["area_m2"], pixels * 0.25)
     np.testing.assert_array_equal(frame["refined"], ndimage.mean(changed == 1, label, index))
-    np.testing.assert_array_equal(
-        frame["touches_edge"], ndimage.maximum(at_edge(mask, connectivity), label, index)
-    )
+    np.testing.assert_array_equal(frame["touches_edge"], ndimage.maximum(at_edge(mask, connectivity), label, index))
     for number, value in zip(index, frame["probability"], strict=True):
         valid = raw[(label == number) & (raw != 255)]
         assert value == pytest.approx(valid.mean() * 0.004) if len(valid) else np.isnan(value)
 
 
-@given(
-    mask=masks, tolerance=st.sampled_from([0.2, 0.5, 1.0, 3.0, 50.0]), connectivity=st.sampled_from([4, 8])
-)
+@given(mask=masks, tolerance=st.sampled_from([0.2, 0.5, 1.0, 3.0, 50.0]), connectivity=st.sampled_from([4, 8]))
 @IN_FOLDER
 def test_simplified_polygons_are_valid_and_do_not_overlap(
     tmp_path: Path, mask: np.ndarray, tolerance: float, connectivity: Any
@@ -149,9 +143,7 @@ PATTERNS = {
     "one of nothing": [[0]],
     "full": np.ones((7, 5), int),
     "checkerboard": np.indices((9, 8)).sum(0) % 2,
-    "nested holes": np.minimum.reduce(np.indices((11, 11)).tolist() + (10 - np.indices((11, 11))).tolist())
-    % 2
-    == 0,
+    "nested holes": np.minimum.reduce(np.indices((11, 11)).tolist() + (10 - np.indices((11, 11))).tolist()) % 2 == 0,
     "ring open at a corner": [[1, 1, 1], [1, 0, 1], [1, 1, 0]],
     "a hole that touches a hole": [[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]],
 }
@@ -252,9 +244,7 @@ def test_a_background_tagged_as_nodata_is_still_background(tmp_path: Path) -> No
 
 def test_float_probabilities_with_nan(tmp_path: Path) -> None:
     values = np.array([[0.25, np.nan, 0.75]], np.float32)
-    frame = polygonize(
-        save(tmp_path / "mask.tif", [[1, 1, 1]]), save(tmp_path / "p.tif", values, nodata=np.nan)
-    )
+    frame = polygonize(save(tmp_path / "mask.tif", [[1, 1, 1]]), save(tmp_path / "p.tif", values, nodata=np.nan))
     assert list(frame["probability"]) == [0.5]
 
 

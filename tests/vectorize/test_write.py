@@ -68,9 +68,7 @@ def test_layers_come_back(tmp_path: Path, format: Any, layers: dict[str, gpd.Geo
         assert back.geometry.is_valid.all()
         tolerance = 2e-7 if format == "geojson" else 0
         assert (shapely.hausdorff_distance(back.geometry.values, expected.geometry.values) <= tolerance).all()
-        assert [len(shape.interiors) for shape in back.geometry] == [
-            len(shape.interiors) for shape in layer.geometry
-        ]
+        assert [len(shape.interiors) for shape in back.geometry] == [len(shape.interiors) for shape in layer.geometry]
 
 
 def test_paths_follow_the_format() -> None:
@@ -116,9 +114,7 @@ def test_layers_without_crs_are_written_as_they_are(tmp_path: Path, format: Any)
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_same_layers_give_the_same_bytes(
-    tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]
-) -> None:
+def test_the_same_layers_give_the_same_bytes(tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]) -> None:
     styles = {"roads": "<qgis/>"}
     once = [path.read_bytes() for path in write_layers(layers, tmp_path / "a", format, styles)]
     (tmp_path / "other").mkdir()
@@ -135,12 +131,8 @@ def test_mixed_polygons_become_multipolygons(tmp_path: Path) -> None:
     assert pyogrio.read_info(path)["geometry_type"] == "LineString"
 
 
-def test_geopackage_carries_styles_where_qgis_looks(
-    tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]
-) -> None:
-    (path,) = write_layers(
-        layers, tmp_path / "scene", "gpkg", {"roads": "<qgis>é</qgis>", "other": "<qgis/>"}
-    )
+def test_geopackage_carries_styles_where_qgis_looks(tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
+    (path,) = write_layers(layers, tmp_path / "scene", "gpkg", {"roads": "<qgis>é</qgis>", "other": "<qgis/>"})
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute(
             "SELECT f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleQML, useAsDefault "
@@ -155,16 +147,12 @@ def test_geopackage_carries_styles_where_qgis_looks(
     assert check == ("ok",)
 
 
-def test_geopackage_without_styles_has_no_style_table(
-    tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]
-) -> None:
+def test_geopackage_without_styles_has_no_style_table(tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
     (path,) = write_layers(layers, tmp_path / "scene")
     assert [name for name, _ in pyogrio.list_layers(path)] == ["roads", "buildings"]
 
 
-def test_geoparquet_is_1_1_with_a_bounding_box_column(
-    tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]
-) -> None:
+def test_geoparquet_is_1_1_with_a_bounding_box_column(tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
     path = write_layers(layers, tmp_path / "scene", "geoparquet")[0]
     meta = json.loads(pyarrow.parquet.read_metadata(path).metadata[b"geo"])
     assert meta["version"] == "1.1.0"
@@ -218,9 +206,7 @@ def test_an_interrupt_between_layers_leaves_nothing(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_missing_folder_is_a_failed_run(
-    tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]
-) -> None:
+def test_a_missing_folder_is_a_failed_run(tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]) -> None:
     with pytest.raises(PrngeoError, match=r"cannot write .*See that the folder exists"):
         write_layers(layers, tmp_path / "missing" / "scene", format)
 
