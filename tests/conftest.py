@@ -10,7 +10,6 @@ import pytest
 import rasterio
 from affine import Affine
 
-
 # Small networks: threads of several test runs beside each other only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

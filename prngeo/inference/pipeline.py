@@ -4,93 +4,46 @@ from __future__ import annotations
 
 import functools
 import json
-import platform
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
-from prngeo import __version__
 from prngeo.errors import UsageError
-from prngeo.inference.aoi import Aoi
-from prngeo.inference.chunks import ChunkResult, Resampling, TargetPlan, chunk_result
-from prngeo.inference.memory import MemoryPlan, gdal_cache, plan_memory
+from prngeo.inference.chunks import ChunkResult, chunk_result
+from prngeo.inference.job import Job, position_warnings, prepare
+from prngeo.inference.memory import gdal_cache
 from prngeo.inference.mosaic import Mosaic
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import (
     KINDS,
     PROBABILITY_SCALE,
     Kind,
-    OutputGrid,
     publish,
     raster_name,
     raster_spec,
     refuse_existing,
     staging,
 )
+from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inspection.scene import scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
-from prngeo.models.card import Card
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import correction_style, mask_style, polygon_style, probability_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
-from prngeo.raster.scaling import Scaling
-from prngeo.raster.scene import Scene, open_scene
 from prngeo.raster.store import TileStore
-from prngeo.tiling.grid import Grid, Window
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.write import vector_paths, write_layers
 
 if TYPE_CHECKING:
     from prngeo.models.devices import Compute
     from prngeo.models.runtime import Runtime
-
-
-@dataclass(frozen=True)
-class Job:
-    """One scene with everything that was decided before the networks are loaded."""
-
-    scene: Scene
-    bundle: Bundle
-    options: PredictOptions
-    folder: Path
-    grid: OutputGrid
-    resampling: Resampling
-    aoi: Aoi | None
-    targets: tuple[TargetPlan, ...]
-    refine: tuple[bool, ...]
-    tile: int
-    overlap: int
-    memory: MemoryPlan
-
-    @property
-    def card(self) -> Card:
-        """The model's card."""
-        return self.bundle.card
-
-    def chunks(self) -> list[Window]:
-        """The chunks to compute, in row-major order; those outside the area of interest are left out."""
-        grid = Grid(self.grid.height, self.grid.width, self.memory.chunk)
-        windows = (grid.window(index).intersect(grid.extent) for index in grid.indices())
-        return [window for window in windows if self.aoi is None or self.aoi.touches(window)]
-
-    def valid(self, window: Window) -> NDArray[np.bool_]:
-        """(h, w) bool: where outputs hold data."""
-        read = self.scene.read_valid if self.options.grid == "scene" else self._model_valid
-        valid = read(window)
-        return valid & self.aoi.read(window) if self.aoi is not None and valid.any() else valid
-
-    def _model_valid(self, window: Window) -> NDArray[np.bool_]:
-        return self.scene.read(window)[1]
 
 
 def predict(
@@ -131,14 +84,14 @@ def predict(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
-        warnings = [*_position_warnings(job.scene), *scene_warnings(job.scene, job.card)]
+        warnings = [*position_warnings(job.scene), *scene_warnings(job.scene, job.card)]
         compute = _compute(options)
         runtime = _runtime(job.bundle, compute, options.tta)
         with staging(job.folder, job.scene.name) as hidden:
             timings, counts = _rasters(job, runtime, hidden, report)
             names, summaries = _vectors(job, hidden, counts, report, timings)
             seconds = time.monotonic() - started
-            content = _record(job, compute, timings, summaries, seconds, warnings)
+            content = make_record(job, compute, timings, summaries, seconds, warnings)
             (hidden / record.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             publish(hidden, job.folder, [*names, record.name])
     pixels = job.scene.height * job.scene.width / 1e6
@@ -158,83 +111,6 @@ def predict(
 
 def _kinds(options: PredictOptions) -> tuple[Kind, ...]:
     return KINDS if options.refine else ("probability", "mask")
-
-
-@contextmanager
-def prepare(scene: str | Path, output: str | Path | None, options: PredictOptions) -> Iterator[Job]:
-    """Everything that can be checked before torch is imported; the scene is closed at the end.
-
-    Raises:
-        UsageError: see `predict`.
-    """
-    bundle = open_bundle(options.model)
-    card = bundle.card
-    names = options.targets or tuple(card.targets)
-    unknown = [name for name in names if name not in card.targets]
-    if unknown:
-        raise UsageError(
-            f"The model {card.name} has no target {unknown[0]!r}; --target takes {' or '.join(card.targets)}."
-        )
-    tile = options.tile or card.tile
-    overlap = card.overlap if options.overlap is None else options.overlap
-    if overlap > tile // 2:
-        raise UsageError(f"--overlap {overlap} is more than half of --tile {tile}.")
-    with open_scene(
-        scene,
-        bands=options.bands,
-        gsd=options.gsd,
-        n_bands=len(card.bands),
-        gsd_range=card.gsd,
-        gsd_tolerance=card.gsd_tolerance,
-        scaling=Scaling(card.scaling.uint8, card.scaling.percentiles),
-    ) as opened:
-        shape = (opened.model_height, opened.model_width)
-        on_scene = options.grid == "scene"
-        grid = (
-            OutputGrid(opened.height, opened.width, opened.transform, opened.crs)
-            if on_scene
-            else OutputGrid(*shape, opened.model_transform, opened.crs)
-        )
-        refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
-        yield Job(
-            scene=opened,
-            bundle=bundle,
-            options=options,
-            folder=_folder(scene, output),
-            grid=grid,
-            resampling=Resampling(opened.factor if on_scene else (1.0, 1.0), shape),
-            aoi=Aoi(options.aoi, grid) if options.aoi is not None else None,
-            targets=tuple(_target_plan(card, name, refine, options.threshold) for name in names),
-            refine=refine,
-            tile=tile,
-            overlap=overlap,
-            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
-        )
-
-
-def _folder(scene: str | Path, output: str | Path | None) -> Path:
-    if output is not None:
-        folder = Path(output)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"-o {folder} is a file; give a folder.")
-        return folder
-    local = Path(scene)
-    return local.parent if local.exists() else Path()
-
-
-def _target_plan(card: Card, name: str, refine: tuple[bool, ...], threshold: float | None) -> TargetPlan:
-    target = card.targets[name]
-    channel = list(card.targets).index(name)
-    final, base = target.calibration(refine[channel]), target.base
-    if threshold is not None:
-        final, base = (part.model_copy(update={"threshold": threshold}) for part in (final, base))
-    return TargetPlan(name, channel, final, base)
-
-
-def _position_warnings(scene: Scene) -> Iterator[str]:
-    if scene.crs is None:
-        place = "no coordinate system" if scene.georeferenced else "no georeferencing"
-        yield f"{scene.name} has {place}: outputs are in its own coordinates."
 
 
 @functools.lru_cache(maxsize=1)
@@ -384,56 +260,3 @@ def _style(kind: Kind, target: str) -> str:
     if kind == "mask":
         return mask_style(target)
     return probability_style(target, PROBABILITY_SCALE) if kind == "probability" else correction_style(target)
-
-
-def _record(
-    job: Job,
-    compute: Compute,
-    timings: dict[str, float],
-    summaries: dict[str, TargetSummary],
-    seconds: float,
-    warnings: list[str],
-) -> dict[str, Any]:
-    import torch
-
-    scene, options = job.scene, job.options
-    return {
-        "input": scene.identity(),
-        "scene": {
-            "height": scene.height,
-            "width": scene.width,
-            "bands": scene.bands,
-            "dtype": scene.dtype,
-            "crs": scene.crs.to_string() if scene.crs else None,
-            "transform": list(scene.transform)[:6],
-            "gsd_m": scene.gsd,
-            "gsd_source": scene.gsd_source,
-            "model_gsd_m": [g * f for g, f in zip(scene.gsd, scene.factor, strict=True)],
-            "stretch": scene.stretch,
-        },
-        "model": {
-            "name": job.card.name,
-            "version": job.card.version,
-            "weights_sha256": job.card.weights_sha256,
-        },
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
-        "tile": job.tile,
-        "overlap": job.overlap,
-        "compute": asdict(compute),
-        "targets": {
-            target.name: asdict(summaries[target.name]) | {"temperature": target.final.temperature}
-            for target in job.targets
-        },
-        "warnings": warnings,
-        "seconds": round(seconds, 2),
-        "timings": {key: round(value, 2) for key, value in timings.items()},
-        "peak_memory_bytes": peak_memory(),
-        "versions": {
-            "prngeo": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "rasterio": rasterio.__version__,
-            "gdal": rasterio.__gdal_version__,
-        },
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

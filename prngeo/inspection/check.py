@@ -11,8 +11,8 @@ from typing import Literal
 from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
+from prngeo.inference.job import Job, prepare
 from prngeo.inference.options import PredictOptions
-from prngeo.inference.pipeline import Job, prepare
 from prngeo.inspection.scene import sample_statistics, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.inference.chunks import Resampling, TargetPlan, chunk_result
+from prngeo.inference.job import prepare
 from prngeo.inference.mosaic import Logits, Mosaic, Networks
 from prngeo.inference.options import PredictOptions
-from prngeo.inference.pipeline import prepare
 from prngeo.models.bundle import Bundle
 from prngeo.models.card import TestCard
 from prngeo.raster.store import TileStore

@@ -120,8 +120,8 @@ def _cut_areas(whole: Region, source: Source) -> Iterator[Region]:
         )
         if window.is_empty:
             raise UsageError(
-                f"Source {source.name}: the area of rows {list(area.rows)} and columns {list(area.cols)} holds no pixel "
-                f"of {whole.scene} ({whole.shape[0]} x {whole.shape[1]})."
+                f"Source {source.name}: the area of rows {list(area.rows)} and columns {list(area.cols)} holds no "
+                f"pixel of {whole.scene} ({whole.shape[0]} x {whole.shape[1]})."
             )
         forbidden.append(window.expand(margin))
         yield replace(whole, key=f"{whole.key}-{area.role}{number}", role=area.role, shape=window.shape, window=window)

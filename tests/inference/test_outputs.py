@@ -36,9 +36,13 @@ def test_staging_is_hidden_and_gone_afterwards(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_failed_run_leaves_nothing_not_even_the_folders_it_made(tmp_path, error):
-    with pytest.raises(error), staging(tmp_path / "new" / "deep", "scene") as hidden:
-        (hidden / "half.tif").write_text("x")
-        raise error
+    def fail():
+        with staging(tmp_path / "new" / "deep", "scene") as hidden:
+            (hidden / "half.tif").write_text("x")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert tree(tmp_path) == []
 
 
@@ -116,7 +120,7 @@ def test_two_scenes_in_one_folder(tmp_path):
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UsageError, match="cannot be written.*-o"), staging(folder, "scene"):
+        with pytest.raises(UsageError, match=r"cannot be written.*-o"), staging(folder, "scene"):
             pass
     assert tree(tmp_path) == ["file"]
 

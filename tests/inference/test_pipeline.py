@@ -63,12 +63,11 @@ def test_store_that_holds_nothing_gives_the_same_pixels(
     tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prngeo.inference import pipeline
+    from prngeo.raster.store import TileStore
 
     scene = write_scene(tmp_path / "scene.tif")
     kept = prngeo.predict(scene, tmp_path / "a", options)
-    monkeypatch.setattr(pipeline, "TileStore", lambda _, scratch: type_store(0, scratch))
-    from prngeo.raster.store import TileStore as type_store
-
+    monkeypatch.setattr(pipeline, "TileStore", lambda _, scratch: TileStore(0, scratch))
     same(kept, prngeo.predict(scene, tmp_path / "b", replace(options, chunk=512)))
 
 

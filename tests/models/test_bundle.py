@@ -83,7 +83,7 @@ def test_missing_weights_are_an_error(copied):
 @pytest.mark.parametrize("found", [2, 0, "1", None])
 def test_another_format_is_refused(copied, found):
     edit(copied, format=found)
-    with pytest.raises(UsageError, match="bundle format .* this prngeo reads format 1"):
+    with pytest.raises(UsageError, match=r"bundle format .* this prngeo reads format 1"):
         open_bundle(copied)
 
 
@@ -134,7 +134,7 @@ def test_a_missing_key_is_named(copied):
 
 @pytest.mark.parametrize("name", ["no-such-model", "", "/", "no/such/folder"])
 def test_an_unknown_model_is_an_error(name):
-    with pytest.raises(UsageError, match="No such model.*prngeo models"):
+    with pytest.raises(UsageError, match=r"No such model.*prngeo models"):
         open_bundle(name)
 
 

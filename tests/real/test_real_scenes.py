@@ -57,9 +57,7 @@ def iou(
     known = (mask != 255) & (truth != 255)
     found, true = (mask == 1) & known, (truth == 1) & known
     value = float((found & true).sum() / (found | true).sum())
-    print(
-        f"\n{Path(result.scene).name} {target}: IoU {value:.4f} over {known.sum() / 1e6:.1f} Mpx, {result.seconds:.0f} s"
-    )
+    print(f"\n{Path(result.scene).name} {target}: IoU {value:.4f} over {known.sum() / 1e6:.1f} Mpx")
     return value
 
 

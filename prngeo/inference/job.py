@@ -1,0 +1,139 @@
+"""One scene with everything that is decided before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.errors import UsageError
+from prngeo.inference.aoi import Aoi
+from prngeo.inference.chunks import Resampling, TargetPlan
+from prngeo.inference.memory import MemoryPlan, plan_memory
+from prngeo.inference.options import PredictOptions
+from prngeo.inference.outputs import OutputGrid
+from prngeo.models.bundle import Bundle, open_bundle
+from prngeo.models.card import Card
+from prngeo.raster.scaling import Scaling
+from prngeo.raster.scene import Scene, open_scene
+from prngeo.tiling.grid import Grid, Window
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene with everything that was decided before the networks are loaded."""
+
+    scene: Scene
+    bundle: Bundle
+    options: PredictOptions
+    folder: Path
+    grid: OutputGrid
+    resampling: Resampling
+    aoi: Aoi | None
+    targets: tuple[TargetPlan, ...]
+    refine: tuple[bool, ...]
+    tile: int
+    overlap: int
+    memory: MemoryPlan
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.bundle.card
+
+    def chunks(self) -> list[Window]:
+        """The chunks to compute, in row-major order; those outside the area of interest are left out."""
+        grid = Grid(self.grid.height, self.grid.width, self.memory.chunk)
+        windows = (grid.window(index).intersect(grid.extent) for index in grid.indices())
+        return [window for window in windows if self.aoi is None or self.aoi.touches(window)]
+
+    def valid(self, window: Window) -> NDArray[np.bool_]:
+        """(h, w) bool: where outputs hold data."""
+        read = self.scene.read_valid if self.options.grid == "scene" else self._model_valid
+        valid = read(window)
+        return valid & self.aoi.read(window) if self.aoi is not None and valid.any() else valid
+
+    def _model_valid(self, window: Window) -> NDArray[np.bool_]:
+        return self.scene.read(window)[1]
+
+
+@contextmanager
+def prepare(scene: str | Path, output: str | Path | None, options: PredictOptions) -> Iterator[Job]:
+    """Everything that can be checked before torch is imported; the scene is closed at the end.
+
+    Raises:
+        UsageError: see `predict`.
+    """
+    bundle = open_bundle(options.model)
+    card = bundle.card
+    names = options.targets or tuple(card.targets)
+    unknown = [name for name in names if name not in card.targets]
+    if unknown:
+        raise UsageError(
+            f"The model {card.name} has no target {unknown[0]!r}; --target takes {' or '.join(card.targets)}."
+        )
+    tile = options.tile or card.tile
+    overlap = card.overlap if options.overlap is None else options.overlap
+    if overlap > tile // 2:
+        raise UsageError(f"--overlap {overlap} is more than half of --tile {tile}.")
+    with open_scene(
+        scene,
+        bands=options.bands,
+        gsd=options.gsd,
+        n_bands=len(card.bands),
+        gsd_range=card.gsd,
+        gsd_tolerance=card.gsd_tolerance,
+        scaling=Scaling(card.scaling.uint8, card.scaling.percentiles),
+    ) as opened:
+        shape = (opened.model_height, opened.model_width)
+        on_scene = options.grid == "scene"
+        grid = (
+            OutputGrid(opened.height, opened.width, opened.transform, opened.crs)
+            if on_scene
+            else OutputGrid(*shape, opened.model_transform, opened.crs)
+        )
+        refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
+        yield Job(
+            scene=opened,
+            bundle=bundle,
+            options=options,
+            folder=_folder(scene, output),
+            grid=grid,
+            resampling=Resampling(opened.factor if on_scene else (1.0, 1.0), shape),
+            aoi=Aoi(options.aoi, grid) if options.aoi is not None else None,
+            targets=tuple(_target_plan(card, name, refine, options.threshold) for name in names),
+            refine=refine,
+            tile=tile,
+            overlap=overlap,
+            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
+        )
+
+
+def _folder(scene: str | Path, output: str | Path | None) -> Path:
+    if output is not None:
+        folder = Path(output)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"-o {folder} is a file; give a folder.")
+        return folder
+    local = Path(scene)
+    return local.parent if local.exists() else Path()
+
+
+def _target_plan(card: Card, name: str, refine: tuple[bool, ...], threshold: float | None) -> TargetPlan:
+    target = card.targets[name]
+    channel = list(card.targets).index(name)
+    final, base = target.calibration(refine[channel]), target.base
+    if threshold is not None:
+        final, base = (part.model_copy(update={"threshold": threshold}) for part in (final, base))
+    return TargetPlan(name, channel, final, base)
+
+
+def position_warnings(scene: Scene) -> Iterator[str]:
+    """What is missing of a scene's place on Earth."""
+    if scene.crs is None:
+        place = "no coordinate system" if scene.georeferenced else "no georeferencing"
+        yield f"{scene.name} has {place}: outputs are in its own coordinates."

@@ -1,0 +1,72 @@
+"""The record beside the outputs: enough to repeat the run."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rasterio
+
+from prngeo import __version__
+from prngeo.inference.job import Job
+from prngeo.inference.result import TargetSummary, peak_memory
+
+if TYPE_CHECKING:
+    from prngeo.models.devices import Compute
+
+
+def make_record(
+    job: Job,
+    compute: Compute,
+    timings: dict[str, float],
+    summaries: dict[str, TargetSummary],
+    seconds: float,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Input, model, options, versions, timings and figures of a finished run, ready for JSON."""
+    import torch
+
+    scene, options = job.scene, job.options
+    return {
+        "input": scene.identity(),
+        "scene": {
+            "height": scene.height,
+            "width": scene.width,
+            "bands": scene.bands,
+            "dtype": scene.dtype,
+            "crs": scene.crs.to_string() if scene.crs else None,
+            "transform": list(scene.transform)[:6],
+            "gsd_m": scene.gsd,
+            "gsd_source": scene.gsd_source,
+            "model_gsd_m": [g * f for g, f in zip(scene.gsd, scene.factor, strict=True)],
+            "stretch": scene.stretch,
+        },
+        "model": {
+            "name": job.card.name,
+            "version": job.card.version,
+            "weights_sha256": job.card.weights_sha256,
+        },
+        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
+        "tile": job.tile,
+        "overlap": job.overlap,
+        "compute": asdict(compute),
+        "targets": {
+            target.name: asdict(summaries[target.name]) | {"temperature": target.final.temperature}
+            for target in job.targets
+        },
+        "warnings": warnings,
+        "seconds": round(seconds, 2),
+        "timings": {key: round(value, 2) for key, value in timings.items()},
+        "peak_memory_bytes": peak_memory(),
+        "versions": {
+            "prngeo": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "rasterio": rasterio.__version__,
+            "gdal": rasterio.__gdal_version__,
+        },
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
