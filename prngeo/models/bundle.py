@@ -121,6 +121,7 @@ def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{WEIGHTS}.partial"
     save_file(stored, partial)
+    partial.chmod(0o644)  # safetensors makes it readable by its owner alone
     card = card.model_copy(update={"weights_sha256": file_hash(partial)})
     text = folder / f"{CARD}.partial"
     text.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

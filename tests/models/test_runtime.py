@@ -34,11 +34,11 @@ def test_logits_are_float16_a_tile_and_target(runtime):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_result_does_not_depend_on_the_batch(runtime, threads):
     torch.set_num_threads(threads)
-    image, valid = tiles(7)
+    image, valid = tiles(4)
     whole = runtime.segment(image, valid)
-    order = np.array([4, 0, 6, 2, 5, 1, 3])
+    order = np.array([2, 0, 3, 1])
     assert runtime.segment(image[order], valid[order]).tobytes() == whole[order].tobytes()
-    for start, stop in ((0, 1), (2, 5), (3, 7)):
+    for start, stop in ((0, 1), (1, 4)):
         part = runtime.segment(image[start:stop], valid[start:stop])
         assert part.tobytes() == whole[start:stop].tobytes()
 
