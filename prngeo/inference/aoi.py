@@ -46,7 +46,7 @@ class Aoi:
                     "example with `ogr2ogr -a_srs EPSG:4326 out.gpkg in.gpkg`."
                 )
             polygons = _project(polygons, layer.crs, grid)
-        elif layer.crs is not None:
+        elif layer.crs is not None and not layer.crs.is_engineering:  # GeoPackage's "undefined" is one of those.
             raise UsageError(
                 f"--aoi {path} is in {layer.crs.to_string()}, but the scene has no coordinate system to place it in; "
                 "give polygons in pixels (x = column, y = -row) without one."

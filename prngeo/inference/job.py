@@ -70,7 +70,7 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
     """
     bundle = open_bundle(options.model)
     card = bundle.card
-    names = options.targets or tuple(card.targets)
+    names = tuple(dict.fromkeys(options.targets or card.targets))
     unknown = [name for name in names if name not in card.targets]
     if unknown:
         raise UsageError(

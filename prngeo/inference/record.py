@@ -52,7 +52,7 @@ def make_record(
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
         "tile": job.tile,
         "overlap": job.overlap,
-        "compute": asdict(compute),
+        "compute": asdict(compute) | {"threads": torch.get_num_threads()},
         "targets": {
             target.name: asdict(summaries[target.name]) | {"temperature": target.final.temperature}
             for target in job.targets

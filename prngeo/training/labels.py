@@ -69,7 +69,7 @@ class _Polygons:
             if layer.crs is None:
                 raise UsageError(f"{path} has no coordinate system, its scene {scene.path} has one.")
             layer = layer.to_crs(scene.crs)
-        elif layer.crs is not None:
+        elif layer.crs is not None and not layer.crs.is_engineering:  # GeoPackage's "undefined" is one of those.
             raise UsageError(f"{path} is in {layer.crs.to_string()}, its scene {scene.path} has no such system.")
         self._shapes = list(layer.geometry[layer.geom_type.isin(["Polygon", "MultiPolygon"]) & ~layer.is_empty])
         self._transform = scene.transform if scene.georeferenced else Affine.scale(1, -1)

@@ -10,6 +10,7 @@ from prngeo.errors import UsageError
 from prngeo.inference.aoi import Aoi
 from prngeo.inference.outputs import OutputGrid
 from prngeo.tiling.grid import Grid, Window
+from prngeo.vectorize.write import write_layers
 
 X, Y = 500_000, 6_000_000
 NORTH_UP = Affine(0.5, 0, X, 0, -0.5, Y)
@@ -124,6 +125,13 @@ def test_without_coordinate_system_polygons_are_in_pixels_with_y_upward(write):
     np.testing.assert_array_equal(aoi.read(WHOLE), expected)
     assert aoi.touches(Window(0, 0, 6, 11))
     assert not aoi.touches(Window(31, 0, 10, 100))
+
+
+def test_a_geopackage_of_undefined_system_is_in_pixels(tmp_path):
+    """So QGIS, and prngeo itself, saves what was drawn over a scene without georeferencing."""
+    path = write_layers({"area": geopandas.GeoDataFrame(geometry=[box(10, -30, 50, -5)])}, tmp_path / "aoi")[0]
+    assert geopandas.read_file(path).crs is not None
+    assert Aoi(path, grid(Affine.identity(), None)).read(WHOLE).sum() == 25 * 40
 
 
 @pytest.mark.parametrize("shape", [box(-50, 0, -10, 50), box(120, 0, 200, 90), box(-10, -10, 0, 100)])

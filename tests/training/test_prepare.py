@@ -225,10 +225,10 @@ def test_no_data_in_the_scene_is_unlabelled(tmp_path, write):
     np.testing.assert_array_equal(cached.image[..., 3] > 0, image[0] > 0)
 
 
-def draw(path, shapes, crs=UTM):
+def draw(path, shapes, crs=UTM, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        geopandas.GeoDataFrame(geometry=shapes, crs=crs).to_file(path)
+        geopandas.GeoDataFrame(geometry=shapes, crs=crs).to_file(path, **options)
 
 
 @pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
@@ -259,9 +259,10 @@ def test_a_layer_without_polygons_is_all_background(tmp_path, scene, shapes):
     assert not cached.labels[..., 0].any()
 
 
-def test_polygons_of_a_scene_without_georeferencing_have_y_upward(tmp_path, scene):
+@pytest.mark.parametrize("undefined", [{}, {"SRID": "-1"}])
+def test_polygons_of_a_scene_without_georeferencing_have_y_upward(tmp_path, scene, undefined):
     scene("s", Affine.identity(), None)
-    draw(tmp_path / "roofs.gpkg", [box(10, -20, 15, -5)], None)
+    draw(tmp_path / "roofs.gpkg", [box(10, -20, 15, -5)], None, **undefined)
     source = {"labels": {"buildings": "roofs.gpkg"}, "gsd": 0.5}
     prepare(config(tmp_path, source), tmp_path / "cache")
     (cached,) = load_regions(tmp_path / "cache", "train")
