@@ -61,6 +61,23 @@ class Job:
         return self.scene.read(window)[1]
 
 
+def open_for_model(scene: str | Path, card: Card, options: PredictOptions) -> Scene:
+    """A scene as a model reads it.
+
+    Raises:
+        UsageError: see prngeo.raster.scene.open_scene.
+    """
+    return open_scene(
+        scene,
+        bands=options.bands,
+        gsd=options.gsd,
+        n_bands=len(card.bands),
+        gsd_range=card.gsd,
+        gsd_tolerance=card.gsd_tolerance,
+        scaling=Scaling(card.scaling.uint8, card.scaling.percentiles),
+    )
+
+
 @contextmanager
 def prepare(scene: str | Path, output: str | Path | None, options: PredictOptions) -> Iterator[Job]:
     """Everything that can be checked before torch is imported; the scene is closed at the end.
@@ -80,15 +97,7 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
     overlap = card.overlap if options.overlap is None else options.overlap
     if overlap > tile // 2:
         raise UsageError(f"--overlap {overlap} is more than half of --tile {tile}.")
-    with open_scene(
-        scene,
-        bands=options.bands,
-        gsd=options.gsd,
-        n_bands=len(card.bands),
-        gsd_range=card.gsd,
-        gsd_tolerance=card.gsd_tolerance,
-        scaling=Scaling(card.scaling.uint8, card.scaling.percentiles),
-    ) as opened:
+    with open_for_model(scene, card, options) as opened:
         shape = (opened.model_height, opened.model_width)
         on_scene = options.grid == "scene"
         grid = (

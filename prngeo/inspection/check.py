@@ -11,15 +11,14 @@ from typing import Literal
 from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
-from prngeo.inference.job import Job, prepare
+from prngeo.inference.job import Job, open_for_model, prepare
 from prngeo.inference.options import PredictOptions
 from prngeo.inspection.scene import sample_statistics, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
 from prngeo.raster.bands import choose_bands
 from prngeo.raster.gsd import check_gsd
-from prngeo.raster.scaling import Scaling
-from prngeo.raster.scene import Scene, open_scene
+from prngeo.raster.scene import Scene
 from prngeo.raster.source import open_dataset
 from prngeo.tiling.grid import Grid
 
@@ -162,7 +161,7 @@ def _bands(dataset: DatasetReader, card: Card, options: PredictOptions) -> Findi
 
 def _gsd_problem(path: str, card: Card, options: PredictOptions) -> Finding | None:
     try:
-        _open(path, card, options).close()
+        open_for_model(path, card, options).close()
     except UsageError as error:
         return Finding("GSD", "unknown", f"{card.gsd[0]:g} to {card.gsd[1]:g} m", "error", str(error))
     return None
@@ -170,19 +169,7 @@ def _gsd_problem(path: str, card: Card, options: PredictOptions) -> Finding | No
 
 def _open_anyway(path: str, card: Card, options: PredictOptions, problem: Finding | None) -> Scene:
     """The scene as a run would open it; where its GSD stops that, with one that needs no resampling."""
-    return _open(path, card, dataclasses.replace(options, gsd=card.gsd[0]) if problem else options)
-
-
-def _open(path: str, card: Card, options: PredictOptions) -> Scene:
-    return open_scene(
-        path,
-        bands=options.bands,
-        gsd=options.gsd,
-        n_bands=len(card.bands),
-        gsd_range=card.gsd,
-        gsd_tolerance=card.gsd_tolerance,
-        scaling=Scaling(card.scaling.uint8, card.scaling.percentiles),
-    )
+    return open_for_model(path, card, dataclasses.replace(options, gsd=card.gsd[0]) if problem else options)
 
 
 def _gsd(scene: Scene, card: Card) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,3 @@ def in_process_of_its_own() -> Callable[[str], subprocess.CompletedProcess[str]]
 def scene(tmp_path: Path) -> Path:
     """A small scene with red, green and blue."""
     return write_scene(tmp_path / "scene.tif", 96, 130)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny networks on one thread: several wait for each other wherever cores are busy."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
