@@ -17,7 +17,7 @@ from prngeo.tiling.grid import Grid, Window
 
 SIZES = [(1, 1), (37, 53), (513, 511)]
 LOCAL = Affine.identity()
-ROTATED = Affine.translation(500_000, 6_000_000) * Affine.rotation(30) * Affine.scale(0.5, -0.5)
+ROTATED = Affine.translation(500_000, 6_000_000) @ Affine.rotation(30) @ Affine.scale(0.5, -0.5)
 
 
 @pytest.fixture
