@@ -34,7 +34,7 @@ def test_projected_feet(write_raster):
 
 
 def test_rotated_transform_has_the_length_of_its_columns(write_raster):
-    transform = Affine.translation(500_000, 6_000_000) * Affine.rotation(33) * Affine.scale(0.4, -0.5)
+    transform = Affine.translation(500_000, 6_000_000) @ Affine.rotation(33) @ Affine.scale(0.4, -0.5)
     assert opened(write_raster(BLANK, transform=transform)).gsd == pytest.approx((0.4, 0.5))
 
 
@@ -126,10 +126,10 @@ def test_model_grid_is_the_nearest_end_of_the_range(write_raster, gsd, factor):
 
 
 def test_model_grid_shares_origin_and_rotation(write_raster):
-    transform = Affine.translation(500_000, 6_000_000) * Affine.rotation(33) * Affine.scale(0.1, -0.1)
+    transform = Affine.translation(500_000, 6_000_000) @ Affine.rotation(33) @ Affine.scale(0.1, -0.1)
     scene = opened(write_raster(BLANK, transform=transform), gsd_range=MODEL)
-    assert scene.model_transform * (0, 0) == pytest.approx(scene.transform * (0, 0))
-    assert scene.model_transform * (4, 6) == pytest.approx(scene.transform * (10, 15))
+    assert scene.model_transform @ (0, 0) == pytest.approx(scene.transform @ (0, 0))
+    assert scene.model_transform @ (4, 6) == pytest.approx(scene.transform @ (10, 15))
 
 
 def test_size_is_not_rounded_up_by_the_last_digit(write_raster):

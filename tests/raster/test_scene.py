@@ -113,8 +113,8 @@ def test_feature_stays_within_half_a_model_pixel(write_raster, factor, crs, tran
         image, _ = scene.read(Window(0, 0, scene.model_height, scene.model_width))
         rows, cols = np.indices(image.shape[1:]) + 0.5
         weight = image[0] / image[0].sum()
-        found = scene.model_transform * ((cols * weight).sum(), (rows * weight).sum())
-        col, row = ~scene.transform * found
+        found = scene.model_transform @ ((cols * weight).sum(), (rows * weight).sum())
+        col, row = ~scene.transform @ found
     assert abs(col - 102) < 0.2 * factor
     assert abs(row - 215) < 0.2 * factor
 
