@@ -45,7 +45,6 @@ class Source(_Section):
     test: list[str] = []
     areas: list[Area] = []
     gap: Annotated[float, Field(ge=0, description="metres left out around held-out scenes and areas")] = 60.0
-    metric: Literal["test", "none"] = "test"
 
 
 class Towns(_Section):

@@ -5,7 +5,7 @@ Everything is computed from two histograms of logits a source (positives and neg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,3 @@ def tune(histograms: Mapping[str, Histogram]) -> Tuned:
         by_source={name: float(curve[best]) for name, curve in zip(usable, curves, strict=True)},
         pixels=int(sum(item.positive.sum() + item.negative.sum() for item in usable.values())),
     )
-
-
-def histograms(
-    maps: Iterable[tuple[str, NDArray[np.floating], NDArray[np.uint8]]],
-) -> dict[str, Histogram]:
-    """Counts by source of (source, logits, labels)."""
-    counts: dict[str, Histogram] = {}
-    for source, logits, labels in maps:
-        counts.setdefault(source, Histogram.empty()).add(logits, labels)
-    return counts

@@ -1,0 +1,51 @@
+"""Fitting finds a planted regional bias, and leaves the identity where there is none to learn from."""
+
+import numpy as np
+import torch
+
+from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
+from prngeo.refine.network import FastRefiner
+
+SIZE = 128
+
+
+def planted(seed, shift):
+    """Logits right but for a shift wherever the image is bright (its left or right half)."""
+    rng = np.random.default_rng(seed)
+    truth = np.kron(rng.uniform(size=(SIZE // 8, SIZE // 8)) < 0.4, np.ones((8, 8))).astype(np.uint8)
+    bright = np.zeros((SIZE, SIZE), np.float32)
+    bright[:, : SIZE // 2] = 1
+    if seed % 2:
+        bright = 1 - bright
+    logits = (truth * 4.0 - 2.0) + rng.normal(0, 0.5, truth.shape) + shift * bright
+    small = bright.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3))
+    return LogitMap(
+        source="planted",
+        logits=logits[None].astype(np.float16),
+        image=small[None].astype(np.float16),
+        valid=np.ones_like(small, np.float16),
+        labels=truth[None],
+    )
+
+
+def iou(logits, labels):
+    mask, truth = logits > 0, labels == 1
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+def test_fit_corrects_a_regional_bias_on_a_map_it_has_not_seen():
+    torch.manual_seed(0)
+    refiner = FastRefiner(1, 1, width=8)
+    options = FitOptions(window=SIZE, patch=32, steps=60, batch=4, learning_rate=1e-2)
+    fit_refiner(refiner, [planted(seed, 3.0) for seed in range(6)], options, torch.device("cpu"))
+    unseen = planted(101, 3.0)
+    with torch.inference_mode():
+        correction = refiner(
+            *(
+                torch.from_numpy(part.astype(np.float32))[None]
+                for part in (unseen.logits, unseen.image, unseen.valid[None])
+            )
+        )
+    base = unseen.logits.astype(np.float32)
+    assert iou(base, unseen.labels) < 0.75
+    assert iou(base + correction[0].numpy(), unseen.labels) > 0.9
