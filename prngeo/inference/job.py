@@ -18,9 +18,13 @@ from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import OutputGrid
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
+from prngeo.raster.gsd import measure_gsd
 from prngeo.raster.scaling import Scaling
 from prngeo.raster.scene import Scene, open_scene
 from prngeo.tiling.grid import Grid, Window
+
+LARGEST_ENLARGEMENT = 10
+"""A scene whose pixels are more than this many times too coarse for the model is refused."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
     overlap = card.overlap if options.overlap is None else options.overlap
     if overlap > tile // 2:
         raise UsageError(f"--overlap {overlap} is more than half of --tile {tile}.")
+    bundle.check_weights()
     with open_for_model(scene, card, options) as opened:
+        _refuse_too_coarse(opened, card)
         shape = (opened.model_height, opened.model_width)
         on_scene = options.grid == "scene"
         grid = (
@@ -141,8 +147,30 @@ def _target_plan(card: Card, name: str, refine: tuple[bool, ...], threshold: flo
     return TargetPlan(name, channel, final, base)
 
 
-def position_warnings(scene: Scene) -> Iterator[str]:
-    """What is missing of a scene's place on Earth."""
+def _refuse_too_coarse(scene: Scene, card: Card) -> None:
+    if min(scene.factor) < 1 / LARGEST_ENLARGEMENT:
+        raise UsageError(
+            f"The pixels of {scene.name} are {max(scene.gsd):.3g} m on the ground, more than "
+            f"{LARGEST_ENLARGEMENT} times the {card.gsd[1]:g} m that the model takes at most: roads and buildings "
+            "cannot be seen. If the length is wrong, pass --gsd METRES."
+        )
+
+
+def position_warnings(scene: Scene, card: Card) -> Iterator[str]:
+    """What is missing or doubtful of a scene's place and scale on Earth."""
+    if max(scene.gsd) > card.gsd[1] * (1 + card.gsd_tolerance):
+        yield (
+            f"The scene's pixels of {max(scene.gsd):.3g} m are coarser than the {card.gsd[1]:g} m of the model's "
+            "training data: small objects will be missed."
+        )
+    told = measure_gsd(scene.crs.to_wkt() if scene.crs else None, scene.transform, scene.height, scene.width)
+    if scene.gsd_source == "option" and told is not None:
+        ratio = max(told[0]) / max(scene.gsd)
+        if not 0.8 < ratio < 1.25:
+            yield (
+                f"--gsd says {max(scene.gsd):.3g} m, the scene's coordinate system {max(told[0]):.3g} m: the network "
+                "sees the first, areas are measured with the second."
+            )
     if scene.crs is None:
         place = "no coordinate system" if scene.georeferenced else "no georeferencing"
         yield f"{scene.name} has {place}: outputs are in its own coordinates."

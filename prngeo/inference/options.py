@@ -73,8 +73,8 @@ class PredictOptions:
                 raise UsageError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}.")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"--threshold is a probability between 0 and 1, got {self.threshold:g}.")
-        if self.tile is not None and (self.tile < 64 or self.tile % 32):
-            raise UsageError(f"--tile is a multiple of 32, at least 64, got {self.tile}.")
+        if self.tile is not None and (not 64 <= self.tile <= 4096 or self.tile % 32):
+            raise UsageError(f"--tile is a multiple of 32 between 64 and 4096, got {self.tile}.")
         if self.overlap is not None and (self.overlap < 0 or self.overlap % 4):
             raise UsageError(f"--overlap is a multiple of 4, got {self.overlap}.")
         for name, length in (("--min-area", self.min_area), ("--simplify", self.simplify)):

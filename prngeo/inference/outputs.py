@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -149,20 +150,75 @@ def refuse_existing(paths: list[Path], overwrite: bool) -> None:
     """
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UsageError(f"{existing[0]}{more} already exists. Pass --overwrite, or choose another folder with -o.")
+        more = f" and {len(existing) - 1} more already exist" if len(existing) > 1 else " already exists"
+        raise UsageError(f"{existing[0]}{more}. Pass --overwrite, or choose another folder with -o.")
+    folders = [path for path in existing if path.is_dir()]
+    if folders:
+        raise UsageError(f"{folders[0]} is a folder, an output of that name cannot be written. Choose another with -o.")
+
+
+def refuse_inputs(outputs: list[Path], inputs: list[str | Path]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UsageError: an output has the path of an input.
+    """
+    for path in inputs:
+        local = Path(path)
+        if any(output.exists() and local.exists() and output.samefile(local) for output in outputs):
+            raise UsageError(f"An output would replace the input {path}. Choose another folder with -o.")
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder that is gone at the end.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)
+    except OSError as error:
+        raise UsageError(f"--scratch {parent} cannot be written ({error.strerror}). Choose another folder.") from error
+    with folder as name:
+        yield Path(name)
 
 
 def publish(hidden: Path, folder: Path, names: list[str]) -> None:
-    """Move finished files to their final names, in this order.
+    """Move finished files to their final names, in this order; if one cannot be moved, none is.
+
+    Files that are replaced are kept in the hidden folder until all are moved, and go back if that fails.
 
     Raises:
         PrngeoError: a file cannot be replaced (on Windows: it is open elsewhere).
     """
-    for name in names:
-        try:
+    replaced = hidden / "replaced"
+    replaced.mkdir()
+    moved: list[Path] = []
+    try:
+        for name in names:
+            if (folder / name).exists():
+                _keep(folder / name, replaced / name)
             (hidden / name).replace(folder / name)
-        except OSError as error:
+            moved.append(folder / name)
+    except BaseException as error:
+        for path in moved:
+            before = replaced / path.name
+            if before.exists():
+                before.replace(path)
+            else:
+                path.unlink()
+        if isinstance(error, OSError):
             raise PrngeoError(
-                f"{folder / name} could not be replaced ({error.strerror}); close the program that has it open."
+                f"{folder / names[len(moved)]} could not be replaced ({error.strerror}); if a program has it open, "
+                "close it, or choose another folder with -o."
             ) from error
+        raise
+
+
+def _keep(path: Path, second: Path) -> None:
+    """A second name for a file, or a copy where there are no hard links; the first name stays in place."""
+    try:
+        os.link(path, second)
+    except OSError:
+        shutil.copy2(path, second)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from prngeo.inference.outputs import (
     raster_name,
     raster_spec,
     refuse_existing,
+    refuse_inputs,
+    scratch_folder,
     staging,
 )
 from prngeo.inference.record import make_record
@@ -78,17 +79,24 @@ def predict(
             for target in job.targets
         }
         every = [path for kinds in rasters.values() for path in kinds.values()]
-        refuse_existing([*every, *vectors, record], options.overwrite)
+        outputs = [*every, *(path.with_suffix(".qml") for path in every), *vectors, record]
+        refuse_inputs(outputs, [path for path in (scene, options.aoi) if path is not None])
+        refuse_existing(outputs, options.overwrite)
         if job.scene.valid_share == 0:
             raise UsageError(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
-        warnings = [*position_warnings(job.scene), *scene_warnings(job.scene, job.card)]
+        warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
         compute = _compute(options)
         runtime = _runtime(job.bundle, compute, options.tta)
         with staging(job.folder, job.scene.name) as hidden:
             timings, counts = _rasters(job, runtime, hidden, report)
+            if not any(count.valid for count in counts.values()):
+                raise UsageError(
+                    f"--aoi {options.aoi} covers no valid pixel of {scene}: no pixel's center lies inside its "
+                    "polygons, or only nodata does."
+                )
             names, summaries = _vectors(job, hidden, counts, report, timings)
             seconds = time.monotonic() - started
             content = make_record(job, compute, timings, summaries, seconds, warnings)
@@ -151,8 +159,7 @@ def _rasters(job: Job, runtime: Runtime, hidden: Path, report: Report) -> tuple[
     chunks = job.chunks()
     specs = _specs(job)
     with ExitStack() as stack:
-        parent = hidden if job.options.scratch is None else job.options.scratch
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)))
+        scratch = stack.enter_context(scratch_folder(job.options.scratch or hidden))
         writers = {key: stack.enter_context(RasterWriter(_part(hidden, *key), spec)) for key, spec in specs.items()}
         seen = 0
 

@@ -34,6 +34,21 @@ class Bundle:
     path: Path
     card: Card
 
+    def check_weights(self) -> Path:
+        """The file of the weights, if it is whole; torch is not needed.
+
+        Raises:
+            UsageError: the file is missing, damaged, or not the one the card belongs to.
+        """
+        path = self.path / WEIGHTS
+        if not path.is_file():
+            raise UsageError(f"The model {self.path} has no {WEIGHTS}.")
+        if file_hash(path) != self.card.weights_sha256:
+            raise UsageError(
+                f"{path} is not the file its card was written for (SHA-256 differs): copy the model's folder again."
+            )
+        return path
+
     def tensors(self) -> dict[str, Tensor]:
         """The weights by name, `network.*` and `refiner.*`, as stored.
 
@@ -43,13 +58,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.path / WEIGHTS
-        if not path.is_file():
-            raise UsageError(f"The model {self.path} has no {WEIGHTS}.")
-        if file_hash(path) != self.card.weights_sha256:
-            raise UsageError(
-                f"{path} is not the file its card was written for (SHA-256 differs): copy the model's folder again."
-            )
+        path = self.check_weights()
         try:
             tensors: dict[str, Tensor] = load_file(path)
         except SafetensorError as error:

@@ -98,7 +98,7 @@ class DataCard(_Part):
     megapixels: float
 
 
-class TestAreaCard(_Part):
+class AreaCard(_Part):
     """IoU on a test area that was neither trained nor tuned on, through the same path as `prngeo predict`."""
 
     source: str
@@ -134,7 +134,7 @@ class Card(_Part):
     refiner: RefinerCard | None = None
     training: dict[str, Any] = {}
     data: list[DataCard] = []
-    tests: list[TestAreaCard] = []
+    tests: list[AreaCard] = []
     weights_sha256: str = ""
     created: str = ""
 

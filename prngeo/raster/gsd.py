@@ -16,6 +16,7 @@ GsdSource = Literal["crs", "geographic", "geodesic", "option", "unknown"]
 
 _DISTORTION = 0.02  # beyond this, a projection's metres (Web Mercator's above all) are not metres on the ground
 _SQUARE = 1.25  # largest ratio of the two GSDs of pixels that count as square
+_PLAUSIBLE = (0.001, 100.0)  # metres per pixel that `--gsd` may be told
 _EPSILON = 1e-6  # of a model pixel: rounding of size / factor does not add a row or column
 
 
@@ -124,10 +125,13 @@ def check_gsd(gsd: float) -> float:
     """The `--gsd` option, if it is a length.
 
     Raises:
-        UsageError: zero, negative or not finite.
+        UsageError: it is not a plausible one.
     """
-    if not 0 < gsd < math.inf:
-        raise UsageError(f"`--gsd` takes the length of a pixel on the ground in metres, above 0; got {gsd}")
+    low, high = _PLAUSIBLE
+    if not low <= gsd <= high:
+        raise UsageError(
+            f"`--gsd` takes the length of a pixel on the ground in metres, {low:g} to {high:g}; got {gsd:g}."
+        )
     return float(gsd)
 
 

@@ -115,6 +115,11 @@ class Scene:
         self.width: int = dataset.width
         self.transform: Affine = dataset.transform
         self.georeferenced = not self.transform.is_identity
+        if self.transform.determinant == 0:
+            raise UsageError(
+                f"{public_path(path)} has a geotransform without area, {tuple(self.transform)[:6]}: its pixels have no "
+                "size. Set it right, for example with `gdal_edit.py -a_ullr`."
+            )
         self.crs: CRS | None = dataset.crs if self.georeferenced and dataset.crs else None
         self.scaling = scaling
         self.gsd, self.gsd_source = self._find_gsd(dataset, gsd, gsd_range)

@@ -15,7 +15,7 @@ from prngeo.inference.job import prepare
 from prngeo.inference.mosaic import Logits, Mosaic, Networks
 from prngeo.inference.options import PredictOptions
 from prngeo.models.bundle import Bundle
-from prngeo.models.card import TestAreaCard
+from prngeo.models.card import AreaCard
 from prngeo.raster.store import TileStore
 from prngeo.synth import write_town
 from prngeo.tiling.grid import Grid, Window
@@ -45,7 +45,7 @@ class Counts:
 
 def evaluate_tests(
     regions: Iterable[CachedRegion], bundle: Bundle, networks: Networks, report: Callable[[str], None]
-) -> list[TestAreaCard]:
+) -> list[AreaCard]:
     """Judge a bundle on its test regions, data set by data set.
 
     Args:
@@ -136,7 +136,7 @@ def _positives(entry: Counts) -> int:
     return sum(hits + missed for hits, _, missed in entry.base)
 
 
-def _summary(source: str, target: str, entry: Counts) -> TestAreaCard:
+def _summary(source: str, target: str, entry: Counts) -> AreaCard:
     base, refined = np.array(entry.base, float), np.array(entry.refined, float)
     picks = np.random.default_rng(0).integers(len(base), size=(RESAMPLES, len(base)))
     base_ious = np.array([_iou(base[pick]) for pick in picks])
@@ -146,7 +146,7 @@ def _summary(source: str, target: str, entry: Counts) -> TestAreaCard:
         low, high = np.nanpercentile(values, [2.5, 97.5])
         return round(float(low), 4), round(float(high), 4)
 
-    return TestAreaCard(
+    return AreaCard(
         source=source,
         target=target,
         scenes=len(entry.scenes),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.raster.gsd import measure_gsd
 from prngeo.vectorize.outlines import OBJECT, Floats, Geometries, Outlines, Rings, trace
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
@@ -62,7 +63,8 @@ def polygonize(
 
     Returns:
         One row a polygon, ordered by its first pixel (row, then column), with a fresh index and the columns
-        `area_m2` (float64: planar for a projected CRS, geodesic for a geographic one; without CRS and
+        `area_m2` (float64: planar for a projected CRS, at the ground scale of the scene's center where that is
+            distorted, as in Web Mercator; geodesic for a geographic one; without CRS and
         `pixel_size` it counts pixels), `probability` (float64: mean over the polygon's pixels, NaN without
         a raster), `refined` (float64: share of its pixels that were changed, 0 to 1, NaN without a raster),
         `touches_edge` (bool: one of its pixels neighbours no-data or the raster's border) and `geometry`.
@@ -131,7 +133,11 @@ class Plane:
         linear = np.array([[transform.a, transform.b], [transform.d, transform.e]])
         center = _apply(transform, np.array([(src.width / 2, src.height / 2)]))[0]
         scale = _metres_per_unit(crs, (center[0], center[1]))
-        return cls(transform, np.array(scale)[:, None] * linear, crs)
+        metres = np.array(scale)[:, None] * linear
+        found = measure_gsd(src.crs.to_wkt(), transform, src.height, src.width)
+        if found is not None and found[1] == "geodesic":  # the projection's metres are not metres on the ground
+            metres = metres * (np.array(found[0]) / np.hypot(*metres))
+        return cls(transform, metres, crs)
 
     def areas(self, rings: Rings) -> Floats:
         """Areas of polygons in square metres, float64 of shape (polygons,)."""

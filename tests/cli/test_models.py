@@ -7,7 +7,7 @@ import pytest
 
 from prngeo.models import bundle as bundles
 from prngeo.models.bundle import CARD
-from prngeo.models.card import Card, DataCard, Gate, TargetCard, TestAreaCard
+from prngeo.models.card import AreaCard, Card, DataCard, Gate, TargetCard
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def embedded(tiny_model, tmp_path, monkeypatch):
         update={
             "targets": card.targets | {"buildings": TargetCard(gate=gate)},
             "data": [DataCard(name="accra", license="CC-BY-4.0 [sic]", targets=["buildings"], scenes=1, megapixels=80)],
-            "tests": [TestAreaCard(source="accra", target="buildings", **figures, **intervals)],
+            "tests": [AreaCard(source="accra", target="buildings", **figures, **intervals)],
         }
     )
     (folder / CARD).write_text(card.model_dump_json())

@@ -1,5 +1,7 @@
 """What `prngeo check` finds, and that it agrees with what a prediction does."""
 
+import shutil
+
 import geopandas
 import pytest
 import rasterio
@@ -90,8 +92,7 @@ def test_other_data_types_tell_their_stretch(tmp_path, tiny_model):
 
 def test_a_dark_scene_is_a_warning(tmp_path, tiny_model):
     card = Card.model_validate_json((tiny_model / CARD).read_text())
-    model = tmp_path / "model"
-    model.mkdir()
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     update = {"band_mean": [0.01] * 3, "band_std": [0.02] * 3}
     (model / CARD).write_text(card.model_copy(update=update).model_dump_json())
     report, found = _check(write_scene(tmp_path / "a.tif"), model)
@@ -144,8 +145,7 @@ def test_as_many_tiles_are_announced_as_run(tmp_path, tiny_model, area):
 
 def test_time_is_estimated_where_it_was_measured(tmp_path, tiny_model):
     card = Card.model_validate_json((tiny_model / CARD).read_text())
-    model = tmp_path / "model"
-    model.mkdir()
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     network = NetworkCard(architecture="unet", encoder="tu-tf_efficientnet_lite0", mean=[0.5] * 3, std=[0.2] * 3)
     (model / CARD).write_text(card.model_copy(update={"network": network, "tile": 512}).model_dump_json())
     report, _ = _check(write_scene(tmp_path / "a.tif", 600, 600), model)
