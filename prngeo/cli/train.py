@@ -22,6 +22,7 @@ def train(
 
     checked = load_train_config(config, overrides)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
     import prngeo
 
     folder = prngeo.train(checked)

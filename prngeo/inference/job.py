@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from prngeo.errors import UsageError
 from prngeo.inference.aoi import Aoi
 from prngeo.inference.chunks import Resampling, TargetPlan
 from prngeo.inference.memory import MemoryPlan, plan_memory
+from prngeo.inference.mosaic import Mosaic, Networks, Source
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import OutputGrid
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
-from prngeo.raster.gsd import measure_gsd
 from prngeo.raster.scaling import Scaling
 from prngeo.raster.scene import Scene, open_scene
+from prngeo.raster.store import TileStore
 from prngeo.tiling.grid import Grid, Window
 
 LARGEST_ENLARGEMENT = 10
@@ -54,6 +55,28 @@ class Job:
         grid = Grid(self.grid.height, self.grid.width, self.memory.chunk)
         windows = (grid.window(index).intersect(grid.extent) for index in grid.indices())
         return [window for window in windows if self.aoi is None or self.aoi.touches(window)]
+
+    def mosaic(
+        self,
+        source: Source,
+        networks: Networks,
+        store: TileStore,
+        windows: Iterable[Window],
+        on_tile: Callable[[bool], None] = lambda _: None,
+    ) -> Mosaic:
+        """The blended logits of the scene, for these windows of the outputs in this order."""
+        return Mosaic(
+            source,
+            (self.scene.model_height, self.scene.model_width),
+            networks,
+            self.card,
+            self.refine,
+            store,
+            map(self.resampling.request, windows),
+            tile=self.tile,
+            overlap=self.overlap,
+            on_tile=on_tile,
+        )
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
         """(h, w) bool: where outputs hold data."""
@@ -154,23 +177,3 @@ def _refuse_too_coarse(scene: Scene, card: Card) -> None:
             f"{LARGEST_ENLARGEMENT} times the {card.gsd[1]:g} m that the model takes at most: roads and buildings "
             "cannot be seen. If the length is wrong, pass --gsd METRES."
         )
-
-
-def position_warnings(scene: Scene, card: Card) -> Iterator[str]:
-    """What is missing or doubtful of a scene's place and scale on Earth."""
-    if max(scene.gsd) > card.gsd[1] * (1 + card.gsd_tolerance):
-        yield (
-            f"The scene's pixels of {max(scene.gsd):.3g} m are coarser than the {card.gsd[1]:g} m of the model's "
-            "training data: small objects will be missed."
-        )
-    told = measure_gsd(scene.crs.to_wkt() if scene.crs else None, scene.transform, scene.height, scene.width)
-    if scene.gsd_source == "option" and told is not None:
-        ratio = max(told[0]) / max(scene.gsd)
-        if not 0.8 < ratio < 1.25:
-            yield (
-                f"--gsd says {max(scene.gsd):.3g} m, the scene's coordinate system {max(told[0]):.3g} m: the network "
-                "sees the first, areas are measured with the second."
-            )
-    if scene.crs is None:
-        place = "no coordinate system" if scene.georeferenced else "no georeferencing"
-        yield f"{scene.name} has {place}: outputs are in its own coordinates."

@@ -25,14 +25,12 @@ class MemoryPlan:
     Attributes:
         chunk: side of a chunk in output pixels.
         store: bytes of tiles held in memory; the rest goes to the scratch folder.
-        gdal_cache: bytes of GDAL's block cache.
         scratch: estimate of the bytes that may pass through the scratch folder.
         peak: estimate of the peak in bytes.
     """
 
     chunk: int
     store: int
-    gdal_cache: int
     scratch: int
     peak: int
 
@@ -65,7 +63,7 @@ def plan_memory(
         smallest = side == CHUNKS[-1] or chunk is not None
         if budget >= least + (0 if smallest else min(waiting, 128 << 20)):
             store = min(waiting, budget - least)
-            return MemoryPlan(side, store, cache, waiting - store, least + store)
+            return MemoryPlan(side, store, waiting - store, least + store)
     fixed = PROGRAM + working
     needed = min(fixed * 16 / 15, fixed + CACHE)
     raise UsageError(

@@ -99,7 +99,7 @@ class Mosaic:
         self._refiner = card.refiner if any(refine) else None
         self._windows = Grid(*shape, self._refiner.window, self._refiner.overlap) if self._refiner else None
         self._on_tile = on_tile
-        self._uses = self._count_uses(requests)
+        self._uses = count_uses(self._tiles, self._windows, requests)
         self.tiles = sum(1 for kind, _ in self._uses if kind == "tile")
 
     def read(self, window: Window) -> Logits:
@@ -121,22 +121,6 @@ class Mosaic:
             correction = blend(pieces, window, self._targets, self._refiner.overlap) * self._refine
             self._release("window", windows)
         return Logits(base, correction)
-
-    def _count_uses(self, requests: Iterable[Window]) -> dict[tuple[str, Index], int]:
-        uses: dict[tuple[str, Index], int] = {}
-
-        def count(kind: str, indices: Iterable[Index]) -> None:
-            for index in indices:
-                uses[kind, index] = uses.get((kind, index), 0) + 1
-
-        for window in requests:
-            count("tile", self._tiles.touching(window))
-            if self._windows:
-                count("window", self._windows.touching(window))
-        for kind, index in list(uses):
-            if kind == "window":
-                count("tile", self._tiles.touching(self._window(index)))
-        return uses
 
     def _window(self, index: Index) -> Window:
         assert self._windows is not None
@@ -200,6 +184,33 @@ class Mosaic:
     def _release(self, kind: str, indices: Iterable[Index]) -> None:
         for index in indices:
             self._store.release((kind, index))
+
+
+def count_uses(tiles: Grid, windows: Grid | None, requests: Iterable[Window]) -> dict[tuple[str, Index], int]:
+    """How often every tile and refiner window is used.
+
+    Args:
+        tiles: the grid of tiles.
+        windows: the grid of refiner windows, if there is a refiner.
+        requests: windows of the model grid that will be read.
+
+    Returns:
+        ("tile" or "window", index) -> number of uses; what nothing needs is not in it.
+    """
+    uses: dict[tuple[str, Index], int] = {}
+
+    def count(kind: str, indices: Iterable[Index]) -> None:
+        for index in indices:
+            uses[kind, index] = uses.get((kind, index), 0) + 1
+
+    for request in requests:
+        count("tile", tiles.touching(request))
+        if windows:
+            count("window", windows.touching(request))
+    if windows:
+        for index in [index for kind, index in uses if kind == "window"]:
+            count("tile", tiles.touching(windows.window(index)))
+    return uses
 
 
 def _reduce(image: NDArray[np.float32], valid: NDArray[np.bool_], reduction: int) -> NDArray[np.float16]:

@@ -15,9 +15,8 @@ import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.inference.chunks import ChunkResult, chunk_result
-from prngeo.inference.job import Job, position_warnings, prepare
+from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
-from prngeo.inference.mosaic import Mosaic
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import (
     KINDS,
@@ -33,7 +32,7 @@ from prngeo.inference.outputs import (
 )
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
-from prngeo.inspection.scene import scene_warnings
+from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import correction_style, mask_style, polygon_style, probability_style, write_sidecar
@@ -168,18 +167,8 @@ def _rasters(job: Job, runtime: Runtime, hidden: Path, report: Report) -> tuple[
             seen += 1
             report(Progress(name, "segment", seen, mosaic.tiles))
 
-        mosaic = Mosaic(
-            job.scene.reopen(),
-            (job.scene.model_height, job.scene.model_width),
-            runtime,
-            job.card,
-            job.refine,
-            TileStore(job.memory.store, scratch),
-            [job.resampling.request(chunk) for chunk in chunks],
-            tile=job.tile,
-            overlap=job.overlap,
-            on_tile=on_tile,
-        )
+        source = stack.enter_context(job.scene.reopen())
+        mosaic = job.mosaic(source, runtime, TileStore(job.memory.store, scratch), chunks, on_tile)
         for chunk in chunks:
             logits = job.resampling.read(mosaic, chunk)
             valid = job.valid(chunk)

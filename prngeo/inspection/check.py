@@ -12,8 +12,9 @@ from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
 from prngeo.inference.job import Job, open_for_model, prepare
+from prngeo.inference.mosaic import count_uses
 from prngeo.inference.options import PredictOptions
-from prngeo.inspection.scene import sample_statistics, scene_warnings
+from prngeo.inference.warnings import COARSE, is_coarse, sample_statistics, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
 from prngeo.raster.bands import choose_bands
@@ -181,9 +182,8 @@ def _gsd(scene: Scene, card: Card) -> Finding:
         return Finding("GSD", has, expected + ", used as is")
     own = x * scene.factor[0]
     done = f"{expected}; resampled on the fly to {own:.3g} m, {scene.model_width} x {scene.model_height} pixels"
-    if x * y > card.gsd[1] ** 2:
-        advice = "The scene is coarser than the model's training data: small objects will be missed."
-        return Finding("GSD", has, done, "warning", advice)
+    if is_coarse(scene, card):
+        return Finding("GSD", has, done, "warning", COARSE)
     return Finding("GSD", has, done)
 
 
@@ -249,14 +249,8 @@ def count_tiles(job: Job) -> int:
     tiles = Grid(*shape, job.tile, job.overlap)
     refiner = job.card.refiner if any(job.refine) else None
     windows = Grid(*shape, refiner.window, refiner.overlap) if refiner else None
-    needed = set()
-    for chunk in job.chunks():
-        request = job.resampling.request(chunk)
-        needed.update(tiles.touching(request))
-        if windows is not None:
-            for index in windows.touching(request):
-                needed.update(tiles.touching(windows.window(index)))
-    return len(needed)
+    uses = count_uses(tiles, windows, map(job.resampling.request, job.chunks()))
+    return sum(kind == "tile" for kind, _ in uses)
 
 
 def _seconds(job: Job, tiles: int) -> tuple[float, float] | None:

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prngeo.inference.chunks import Resampling, TargetPlan, chunk_result
+from prngeo.inference.chunks import TargetPlan, chunk_result
 from prngeo.inference.job import prepare
-from prngeo.inference.mosaic import Logits, Mosaic, Networks
+from prngeo.inference.mosaic import Logits, Networks
 from prngeo.inference.options import PredictOptions
 from prngeo.models.bundle import Bundle
 from prngeo.models.card import AreaCard
 from prngeo.raster.store import TileStore
 from prngeo.synth import write_town
 from prngeo.tiling.grid import Grid, Window
+from prngeo.training.logits import IN_MEMORY
 from prngeo.training.regions import CachedRegion
 
 BLOCK = 512
@@ -58,24 +59,23 @@ def evaluate_tests(
         One entry a data set and target; those without positives are left out, as their IoU is undefined.
     """
     counts: dict[tuple[str, str], Counts] = {}
-    names = list(bundle.card.targets)
     for item in regions:
         report(item.region.key)
-        for block, logits, valid in _blocks(item, bundle, networks):
+        for block, logits, valid, targets in _blocks(item, bundle, networks):
             here = slice(block.row, block.row_end), slice(block.col, block.col_end)
-            for channel, name in enumerate(names):
-                if name in item.region.targets:
-                    entry = counts.setdefault((item.region.source, name), Counts())
+            for plan in targets:
+                if plan.name in item.region.targets:
+                    entry = counts.setdefault((item.region.source, plan.name), Counts())
                     entry.scenes.add(item.region.key)
-                    _count(entry, logits, valid, item.labels[(*here, channel)], bundle, channel)
+                    _count(entry, logits, valid, item.labels[(*here, plan.channel)], plan)
     return [_summary(source, target, entry) for (source, target), entry in counts.items() if _positives(entry)]
 
 
 def _blocks(
     item: CachedRegion, bundle: Bundle, networks: Networks
-) -> Iterable[tuple[Window, Logits, NDArray[np.bool_]]]:
-    """Blocks of a region with logits at the scene's pixels."""
-    region, card = item.region, bundle.card
+) -> Iterable[tuple[Window, Logits, NDArray[np.bool_], tuple[TargetPlan, ...]]]:
+    """Blocks of a region with logits and validity at the scene's pixels, and how its targets become masks."""
+    region = item.region
     grid = Grid(*region.shape, BLOCK)
     with tempfile.TemporaryDirectory() as folder:
         path = region.scene
@@ -85,22 +85,11 @@ def _blocks(
                 write_town(Path(folder) / "town.tif", size=region.shape[0], gsd=gsd, seed=int(path.split("=")[1])).scene
             )
         with prepare(path, folder, PredictOptions(model=bundle.path, gsd=gsd)) as job:
-            resampling: Resampling = job.resampling
             blocks = [grid.window(index).intersect(grid.extent) for index in grid.indices()]
             places = [Window(b.row + region.window.row, b.col + region.window.col, b.height, b.width) for b in blocks]
-            mosaic = Mosaic(
-                job.scene.reopen(),
-                (job.scene.model_height, job.scene.model_width),
-                networks,
-                card,
-                [target.refine for target in card.targets.values()],
-                TileStore(4 << 30, Path(folder)),
-                [resampling.request(place) for place in places],
-                tile=card.tile,
-                overlap=card.overlap,
-            )
+            mosaic = job.mosaic(job.scene, networks, TileStore(IN_MEMORY, Path(folder)), places)
             for block, place in zip(blocks, places, strict=True):
-                yield block, resampling.read(mosaic, place), job.valid(place)
+                yield block, job.resampling.read(mosaic, place), job.valid(place), job.targets
 
 
 def _count(
@@ -108,14 +97,11 @@ def _count(
     logits: Logits,
     valid: NDArray[np.bool_],
     labels: NDArray[np.uint8],
-    bundle: Bundle,
-    channel: int,
+    plan: TargetPlan,
 ) -> None:
-    name, target = list(bundle.card.targets.items())[channel]
     known = valid & (labels <= 1)
     if not known.any():
         return
-    plan = TargetPlan(name, channel, target.calibration(target.refine), target.base)
     result = chunk_result(logits, known, plan)
     truth = labels == 1
     refined = result.mask == 1

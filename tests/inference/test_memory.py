@@ -1,7 +1,7 @@
 import pytest
 
 from prngeo.errors import UsageError
-from prngeo.inference.memory import CHUNKS, plan_memory
+from prngeo.inference.memory import CHUNKS, gdal_cache, plan_memory
 from prngeo.models.card import Card, NetworkCard, RefinerCard, TargetCard
 
 GIB = 1 << 30
@@ -28,7 +28,7 @@ def test_estimated_peak_stays_within_the_budget(budget, side):
     assert plan.chunk in CHUNKS
     assert plan.store >= 0
     assert plan.scratch >= 0
-    assert 0 < plan.gdal_cache <= 256 * MIB
+    assert 0 < gdal_cache(budget) <= 256 * MIB
 
 
 def test_more_memory_never_means_smaller_chunks_or_more_scratch():

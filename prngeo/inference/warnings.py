@@ -1,4 +1,4 @@
-"""How the values of a scene compare with a model's training data."""
+"""What lets a model do worse on a scene than its card promises: place, scale, values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.models.card import Card
+from prngeo.raster.gsd import measure_gsd
 from prngeo.raster.scene import Scene
 from prngeo.tiling.grid import Window
 
+COARSE = "The scene is coarser than the model's training data: small objects will be missed."
 FAR_MEAN = 1.5
 """A band is far if its mean lies this many training standard deviations from the training mean."""
 LOW_SPREAD = 1 / 3
@@ -30,6 +32,27 @@ class Statistics:
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+
+
+def is_coarse(scene: Scene, card: Card) -> bool:
+    """True if a scene's pixels are larger than the model takes."""
+    return scene.resampled and scene.gsd[0] * scene.gsd[1] > card.gsd[1] ** 2
+
+
+def position_warnings(scene: Scene, card: Card) -> Iterator[str]:
+    """What is missing or doubtful of a scene's place and scale on Earth."""
+    if is_coarse(scene, card):
+        yield COARSE
+    if scene.gsd_source == "option":
+        told = measure_gsd(scene.crs.to_wkt() if scene.crs else None, scene.transform, scene.height, scene.width)
+        if told is not None and not 0.8 < max(told[0]) / max(scene.gsd) < 1.25:
+            yield (
+                f"--gsd says {max(scene.gsd):.3g} m, the scene's coordinate system {max(told[0]):.3g} m: the network "
+                "sees the first, areas are measured with the second."
+            )
+    if scene.crs is None:
+        place = "no coordinate system" if scene.georeferenced else "no georeferencing"
+        yield f"{scene.name} has {place}: outputs are in its own coordinates."
 
 
 def scene_warnings(scene: Scene, card: Card, statistics: Statistics | None = None) -> list[str]:

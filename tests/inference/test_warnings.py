@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from prngeo.inspection.scene import sample_statistics, scene_warnings
+from prngeo.inference.warnings import sample_statistics, scene_warnings
 from prngeo.models.bundle import open_bundle
 from prngeo.raster.scene import open_scene
 from tests.conftest import write_scene
