@@ -10,15 +10,15 @@ from rasterio.crs import CRS
 from prngeo.errors import UsageError
 from prngeo.inference.outputs import (
     KINDS,
-    OutputGrid,
     publish,
     raster_name,
     raster_spec,
     refuse_existing,
     staging,
 )
+from prngeo.raster.geogrid import GeoGrid
 
-GRID = OutputGrid(10, 20, Affine.identity(), CRS.from_epsg(32630))
+GRID = GeoGrid(10, 20, Affine.identity(), CRS.from_epsg(32630))
 
 
 def tree(folder):
