@@ -31,17 +31,14 @@ class AlignedBand:
         path: as the raster was opened, for messages.
         dataset: the open raster.
         grid: the pixels to see it on; both have a coordinate system or neither has.
-        zero_is_data: take 0 for a value where the file calls it nodata.
+        rule: tells its valid pixels; what the file says if None.
     """
 
-    def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, *, zero_is_data: bool = False) -> None:
+    def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, rule: ValidityRule | None = None) -> None:
         self._path = path
         self._dataset = dataset
         self._grid = grid
-        rule = ValidityRule.of(dataset, (1,))
-        if zero_is_data and rule.nodata == (0.0,):
-            rule = replace(rule, nodata=(None,), masks=())
-        self._rule = rule
+        self._rule = rule or ValidityRule.of(dataset, (1,))
         self._project: pyproj.Transformer | None = None
         if grid.crs is not None and dataset.crs is not None and grid.crs != dataset.crs:
             self._project = pyproj.Transformer.from_crs(grid.crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True)
