@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Table = Mapping[str, NDArray[np.generic]]
+Table = Mapping[str, Floats]
 """Counts by name; the first dimension of every array is the block."""
 Metrics = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 
@@ -24,7 +24,7 @@ INTERVAL = (2.5, 97.5)
 
 def pooled(table: Table) -> dict[str, Floats]:
     """Counts summed over all blocks."""
-    return {name: counts.sum(0, dtype=np.float64) for name, counts in table.items()}
+    return {name: counts.sum(0) for name, counts in table.items()}
 
 
 def resample(table: Table, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Floats]:
@@ -43,7 +43,7 @@ def resample(table: Table, resamples: int = RESAMPLES, seed: int = 0) -> dict[st
     weights = generator.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples).astype(np.float64)
     drawn = {}
     for name, counts in table.items():
-        flat = counts.reshape(blocks, -1).astype(np.float64)
+        flat = counts.reshape(blocks, -1)
         drawn[name] = (weights @ flat).reshape(resamples, *counts.shape[1:])
     return drawn
 

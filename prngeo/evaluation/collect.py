@@ -44,7 +44,7 @@ class Judged:
     """
 
     name: str
-    table: dict[str, NDArray[np.generic]]
+    table: dict[str, Floats]
     patches: PatchHistograms | None
     level_pixels: Floats
     level_sum: Floats
@@ -267,7 +267,7 @@ class _Run:
 
     def _judged(self, one: _Counting, blocks: NDArray[np.int64], true_objects: Objects | None) -> Judged:
         rows, cols = blocks.T
-        table: dict[str, NDArray[np.generic]] = {name: counts[rows, cols] for name, counts in one.sums.items()}
+        table = {name: counts[rows, cols].astype(np.float64) for name, counts in one.sums.items()}
         if one.patches is not None and one.bins is not None:
             table["bins"] = one.bins[rows, cols]
             table["levels"] = _levels(one.patches, self.block // PATCH, blocks)

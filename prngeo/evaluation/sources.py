@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.options import Values
-from prngeo.evaluation.values import Meaning, check_values, find_meaning
+from prngeo.evaluation.values import SLACK, Meaning, check_values, find_meaning
 from prngeo.raster.align import AlignedBand
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import Drawing, polygons, to_grid
@@ -149,7 +149,7 @@ class RasterSource:
         if self.threshold is None:
             return Reading(known & (values != 0), known)
         probability = np.where(known, self._meaning.probability(values), 0)
-        return Reading(known & (probability >= self.threshold - 1e-6), known, probability)
+        return Reading(known & (probability >= self.threshold - SLACK), known, probability)
 
 
 class LayerSource:

@@ -19,7 +19,8 @@ from prngeo.tiling.grid import Window
 
 _SAMPLES = 6  # windows along each axis that are looked at
 _SIDE = 128  # their side in pixels
-_SLACK = 1e-6  # of a probability: float32 rounding of a stored value does not put it outside 0..1
+SLACK = 4e-7
+"""Of a probability: float32 rounding of a stored value does not put it below a threshold or outside 0..1."""
 _CLASSES = 20  # integer values up to here look like class numbers, not like percent
 
 
@@ -51,7 +52,7 @@ class Meaning:
 
 def level_of(probability: NDArray[np.float64]) -> NDArray[np.int64]:
     """Levels 0..250 of probabilities: the number of whole steps of 0.004 in them."""
-    return np.clip(np.floor(probability / STEP + 1e-3), 0, LEVELS - 1).astype(np.int64)
+    return np.clip(np.floor((probability + SLACK) / STEP), 0, LEVELS - 1).astype(np.int64)
 
 
 def find_meaning(path: str, what: str, dataset: DatasetReader, rule: ValidityRule, wanted: Values) -> Meaning:
@@ -95,7 +96,7 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
         fits = not meaning.guessed or bool(((values == 0) | (values == 1) | (values == 255)).all())
     else:
         low, high = (float(value) * meaning.scale + meaning.offset for value in (values.min(), values.max()))
-        fits = low >= -_SLACK and high <= 1 + _SLACK
+        fits = low >= -SLACK and high <= 1 + SLACK
     if not fits:
         raise UsageError(
             f"{what} was read as {meaning.told}, but holds values from {float(values.min()):g} to "
@@ -112,7 +113,7 @@ def _guess(what: str, sample: NDArray[Any]) -> Values:
     shown = f"{what} holds values from {low:g} to {high:g}"
     choice = "Say what they mean with --values mask, unit (0..1), percent (0..100), byte (0..255) or logit."
     if sample.dtype.kind == "f":
-        if low >= -_SLACK and high <= 1 + _SLACK:
+        if low >= -SLACK and high <= 1 + SLACK:
             return "unit"
         raise UsageError(f"{shown}, which is neither a mask nor a probability in 0..1. {choice}")
     if set(found.tolist()) <= {0, 1, 255}:

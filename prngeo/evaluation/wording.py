@@ -1,0 +1,25 @@
+"""What figures mean, in sentences that the report and the terminal share."""
+
+from __future__ import annotations
+
+from prngeo.evaluation.results import Diagnosis
+
+
+def headroom_sentence(found: Diagnosis) -> str:
+    """What the diagnosis says, in words."""
+    if not found.headroom or found.tuned_threshold is None:
+        return "The truth holds no object, so no threshold is better than another."
+    regional = max(found.headroom, key=lambda one: one.neighbors)
+    gain = (regional.neighbors - regional.tuned) * 100
+    bound = (regional.joint - regional.tuned) * 100
+    start = f"The best single threshold is {found.tuned_threshold:g}, with an IoU of {regional.tuned:.3f}. "
+    if gain <= 0:
+        return start + (
+            "Thresholds taken from neighboring patches gain nothing over it, at any patch size: there is no regional "
+            f"bias that place alone foretells. The oracle's {bound:.1f} points at {regional.patch} pixels are an upper "
+            "bound that a refiner could approach only with what it reads from scores and image."
+        )
+    return start + (
+        f"Thresholds taken from neighboring patches of {regional.patch} pixels gain {gain:.1f} points, the "
+        f"joint oracle {bound:.1f}: the first is regional bias that a refiner such as PRN can learn, the second a bound."
+    )
