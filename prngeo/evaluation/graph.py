@@ -1,0 +1,376 @@
+"""How well a predicted road network stands for the true one: measures on graphs, lengths in metres.
+
+What a measure leaves undefined (no true road, no path, no junction) is None and never 0 or 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from prngeo.evaluation.network import Roads, network
+from prngeo.evaluation.paths import CHUNK, Pairs, distances_from, sample
+from prngeo.vectorize.skeleton import LineGraph
+
+__all__ = [
+    "Apls",
+    "Connectivity",
+    "Matching",
+    "apls",
+    "buffer_matching",
+    "connectivity",
+    "junctions",
+    "network",
+    "topo",
+]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How much of the truth was found and how much of what was found is true.
+
+    Attributes:
+        recall: matched share of the truth (0 to 1), None without truth.
+        precision: matched share of the prediction (0 to 1), None without prediction.
+        f1: their harmonic mean, None where one is.
+        truth: number (or metres) in the truth.
+        predicted: number (or metres) in the prediction.
+    """
+
+    recall: float | None
+    precision: float | None
+    f1: float | None
+    truth: float
+    predicted: float
+
+    @classmethod
+    def of(cls, truth: float, truth_matched: float, predicted: float, predicted_matched: float) -> Matching:
+        """From totals and matched parts."""
+        recall = truth_matched / truth if truth > 0 else None
+        precision = predicted_matched / predicted if predicted > 0 else None
+        return cls(recall, precision, _harmonic(recall, precision), truth, predicted)
+
+    @property
+    def quality(self) -> float | None:
+        """Matched share of what is in either (Heipke et al. 1997), None where recall or precision is."""
+        if self.recall is None or self.precision is None:
+            return None
+        both = self.recall * self.precision
+        return both / (self.recall + self.precision - both) if both > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Apls:
+    """Average path length similarity.
+
+    Attributes:
+        score: 0 to 1, the harmonic mean of the two directions; None if the truth has no path. Without a
+            predicted path it is 0 if no true path was found either, else None.
+        truth_to_predicted: similarity of true paths to those in the prediction; None without true paths.
+        predicted_to_truth: similarity of predicted paths to those in the truth; None without any.
+        truth_paths: number of true paths compared.
+        predicted_paths: number of predicted paths compared.
+        sampled: True if paths start at a sample of the control nodes only.
+    """
+
+    score: float | None
+    truth_to_predicted: float | None
+    predicted_to_truth: float | None
+    truth_paths: int
+    predicted_paths: int
+    sampled: bool
+
+
+@dataclass(frozen=True)
+class Connectivity:
+    """Whether what is connected in the truth is connected in the prediction.
+
+    Attributes:
+        truth_components: number of connected parts of the true network.
+        predicted_components: the same of the predicted one.
+        truth_km: length of the true network.
+        predicted_km: length of the predicted one.
+        correct: share of true paths whose length in the prediction is right within 5 %; None, as the
+            next three, if the truth has no path.
+        too_long: share of paths that are longer.
+        too_short: share of paths that are shorter.
+        infeasible: share of paths that are missing. The four shares add up to 1.
+        paths: number of true paths compared.
+        sampled: True if paths start at a sample of the control nodes only.
+    """
+
+    truth_components: int
+    predicted_components: int
+    truth_km: float
+    predicted_km: float
+    correct: float | None
+    too_long: float | None
+    too_short: float | None
+    infeasible: float | None
+    paths: int
+    sampled: bool
+
+
+def apls(
+    truth: LineGraph,
+    predicted: LineGraph,
+    *,
+    spacing: float = 50.0,
+    snap: float = 4.0,
+    min_path: float = 10.0,
+    max_sources: int = 500,
+) -> Apls:
+    """Average path length similarity (Van Etten, Lindenbaum and Bacastow 2018, arXiv 1807.01232).
+
+    Control nodes are all nodes of a network and further ones along its lines. Each is looked up at the
+    nearest place of the other network. For every pair of control nodes joined by a path of length L, the
+    other network's path of length L' costs min(1, |L - L'| / L); it costs 1 where an end has no place or no
+    path leads there. The similarity is 1 minus the mean cost, computed in both directions.
+
+    Control nodes are injected on straight lines too, and paths run along the nearest place of the other
+    network exactly; the published code injects them on curved lines only, which changes scores slightly.
+    Networks with more control nodes than `max_sources` are sampled: paths run from a fixed random sample of
+    that many to all others.
+
+    Args:
+        truth: true network, metres.
+        predicted: predicted network, metres.
+        spacing: largest distance between control nodes on a line; a shorter line has one in its middle.
+        snap: farthest that a control node may lie from the other network.
+        min_path: shorter paths are left out.
+        max_sources: largest number of control nodes that paths start from.
+
+    Returns:
+        The scores.
+    """
+    one, other = Roads(truth), Roads(predicted)
+    options = (spacing, snap, min_path, max_sources)
+    forward, truth_paths, forward_sampled = _similarity(one, other, *options)
+    backward, predicted_paths, backward_sampled = _similarity(other, one, *options)
+    score = _harmonic(forward, backward)
+    if backward is None and forward == 0:
+        score = 0.0
+    return Apls(score, forward, backward, truth_paths, predicted_paths, forward_sampled or backward_sampled)
+
+
+def connectivity(
+    truth: LineGraph,
+    predicted: LineGraph,
+    *,
+    spacing: float = 50.0,
+    snap: float = 4.0,
+    min_path: float = 10.0,
+    max_sources: int = 500,
+) -> Connectivity:
+    """Components of both networks, and how true paths fare in the prediction.
+
+    The categories are those of Wegner, Montoya-Zegarra and Schindler (CVPR 2013): right within 5 %, too long,
+    too short, infeasible. Pairs are those of `apls` from the truth to the prediction, sampled alike.
+
+    Args:
+        truth: true network, metres.
+        predicted: predicted network, metres.
+        spacing: as in `apls`.
+        snap: as in `apls`.
+        min_path: as in `apls`.
+        max_sources: as in `apls`.
+
+    Returns:
+        The figures.
+    """
+    one, other = Roads(truth), Roads(predicted)
+    counts = np.zeros(4, np.int64)
+    pairs = Pairs.of(one, other, spacing, snap, max_sources)
+    for length, found in pairs.lengths(min_path):
+        kind = np.select([np.isinf(found), found > 1.05 * length, found < 0.95 * length], [3, 1, 2], 0)
+        counts += np.bincount(kind, minlength=4)
+    paths = int(counts.sum())
+    correct, too_long, too_short, infeasible = (count / paths if paths else None for count in counts.tolist())
+    return Connectivity(
+        _components(truth),
+        _components(predicted),
+        float(one.lengths.sum()) / 1000,
+        float(other.lengths.sum()) / 1000,
+        correct,
+        too_long,
+        too_short,
+        infeasible,
+        paths,
+        pairs.sampled,
+    )
+
+
+def topo(
+    truth: LineGraph,
+    predicted: LineGraph,
+    *,
+    radius: float = 300.0,
+    interval: float = 5.0,
+    tolerance: float = 10.0,
+    max_seeds: int = 200,
+) -> Matching:
+    """Topology measure after Biagioni and Eriksson (2012), with the distances used by He et al. (2020).
+
+    From a seed and from its nearest place on the other network, both are explored along their lines up to
+    the radius, and the places passed every `interval` are matched one to one within the tolerance. Recall is
+    the matched share over seeds on the truth, precision that over seeds on the prediction; a seed without a
+    counterpart within the tolerance has no match. Seeds are a fixed random sample of the places.
+
+    Args:
+        truth: true network, metres.
+        predicted: predicted network, metres.
+        radius: how far to explore along the lines.
+        interval: largest distance between places on a line.
+        tolerance: farthest that matched places may lie apart.
+        max_seeds: number of seeds on each network.
+
+    Returns:
+        Precision, recall, F1 and the numbers of places compared.
+    """
+    marks = [_Marks.of(Roads(graph), interval) for graph in (truth, predicted)]
+    near = _near(marks[0].points, marks[1].points, tolerance)
+    truth_total, truth_matched = _explored(marks[0], marks[1], near, radius, max_seeds)
+    predicted_total, predicted_matched = _explored(marks[1], marks[0], near.T.tocsr(), radius, max_seeds)
+    return Matching.of(truth_total, truth_matched, predicted_total, predicted_matched)
+
+
+def junctions(truth: LineGraph, predicted: LineGraph, tolerance: float = 10.0) -> Matching:
+    """Crossings (nodes where three or more lines end) matched one to one, as many as possible.
+
+    Args:
+        truth: true network, metres.
+        predicted: predicted network, metres.
+        tolerance: farthest that matched crossings may lie apart, metres.
+
+    Returns:
+        Precision, recall, F1 and the numbers of crossings.
+    """
+    one, other = (graph.nodes[_degree(graph) >= 3] for graph in (truth, predicted))
+    matched = _matches(_near(one, other, tolerance))
+    return Matching.of(len(one), matched, len(other), matched)
+
+
+def buffer_matching(truth: LineGraph, predicted: LineGraph, tolerance: float = 3.0) -> Matching:
+    """Lengths within a buffer of the other network (Heipke, Mayer, Wiedemann and Jamet 1997).
+
+    Args:
+        truth: true network, metres.
+        predicted: predicted network, metres.
+        tolerance: the buffer's half width, metres.
+
+    Returns:
+        Completeness (as recall), correctness (as precision), F1, quality and the two lengths in metres.
+    """
+    one, other = Roads(truth), Roads(predicted)
+    return Matching.of(
+        float(one.lengths.sum()),
+        _length_within(one, other, tolerance),
+        float(other.lengths.sum()),
+        _length_within(other, one, tolerance),
+    )
+
+
+def _harmonic(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return None
+    return 2 * one * other / (one + other) if one + other > 0 else 0.0
+
+
+def _similarity(
+    roads: Roads, other: Roads, spacing: float, snap: float, min_path: float, max_sources: int
+) -> tuple[float | None, int, bool]:
+    """One direction of APLS, the number of its paths, and whether they are a sample."""
+    pairs = Pairs.of(roads, other, spacing, snap, max_sources)
+    cost, count = 0.0, 0
+    for length, found in pairs.lengths(min_path):
+        cost += float(np.minimum(1.0, np.abs(length - found) / length).sum())
+        count += len(length)
+    return (1.0 - cost / count if count else None), count, pairs.sampled
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Places every few metres along a network, their coordinates (marks, 2) and distances."""
+
+    routes: Any
+    vertex: Integers
+    points: Floats
+
+    @classmethod
+    def of(cls, roads: Roads, interval: float) -> _Marks:
+        places = roads.spread(interval)
+        return cls(*roads.routes(places), roads.points(places).reshape(-1, 2))
+
+    def within(self, sources: Integers, radius: float) -> NDArray[np.bool_]:
+        """Which marks lie within the radius along the network of each source mark."""
+        return np.isfinite(distances_from(self.routes, self.vertex[sources], radius)[:, self.vertex])
+
+
+def _explored(own: _Marks, other: _Marks, near: Any, radius: float, max_seeds: int) -> tuple[int, int]:
+    """Marks passed from seeds on a network, and how many of them match the other's; `near`: own x other."""
+    from scipy.spatial import KDTree
+
+    total = matched = 0
+    seeds = sample(len(own.vertex), max_seeds)
+    tree = KDTree(other.points)
+    for start in range(0, len(seeds), CHUNK):
+        chunk = seeds[start : start + CHUNK]
+        passed = own.within(chunk, radius)
+        total += int(passed.sum())
+        met = np.flatnonzero(near.indptr[chunk + 1] > near.indptr[chunk])
+        if not len(met):
+            continue
+        counterparts = tree.query(own.points[chunk[met]])[1]
+        for here, there in zip(passed[met], other.within(counterparts, radius), strict=True):
+            matched += _matches(near[here][:, there])
+    return total, matched
+
+
+def _near(one: Floats, other: Floats, tolerance: float) -> Any:
+    """Sparse matrix (one, other) of points within the tolerance of each other."""
+    from scipy.sparse import coo_array
+    from scipy.spatial import KDTree
+
+    pairs = KDTree(one).sparse_distance_matrix(KDTree(other), tolerance, output_type="ndarray")
+    ones = np.ones(len(pairs), np.int8)
+    return coo_array((ones, (pairs["i"], pairs["j"])), shape=(len(one), len(other))).tocsr()
+
+
+def _matches(near: Any) -> int:
+    """Largest number of one-to-one matches."""
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    if not near.nnz:
+        return 0
+    return int((maximum_bipartite_matching(near, perm_type="column") >= 0).sum())
+
+
+def _degree(graph: LineGraph) -> Integers:
+    return np.bincount(graph.ends.ravel(), minlength=len(graph.nodes))
+
+
+def _components(graph: LineGraph) -> int:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(graph.nodes)
+    links = coo_array((np.ones(len(graph.ends), np.int8), graph.ends.T), shape=(count, count))
+    return int(connected_components(links, directed=False)[0]) if count else 0
+
+
+def _length_within(roads: Roads, other: Roads, tolerance: float) -> float:
+    """Length of a network's lines that lies within a distance of another network."""
+    of, near = shapely.STRtree(other.lines).query(roads.lines, predicate="dwithin", distance=tolerance)
+    order = np.argsort(of, kind="stable")
+    of, near = of[order], near[order]
+    buffers = shapely.buffer(other.lines, tolerance, quad_segs=8)
+    which, start = np.unique(of, return_index=True)
+    around = [shapely.union_all(buffers[group]) for group in np.split(near, start[1:])] if len(which) else []
+    return float(shapely.length(shapely.intersection(roads.lines[which], np.array(around, dtype=object))).sum())
