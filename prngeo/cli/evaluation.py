@@ -8,26 +8,14 @@ from prngeo.cli.tables import console, table
 from prngeo.evaluation.metrics import METRICS
 from prngeo.evaluation.results import Evaluation, Judgement
 from prngeo.evaluation.rows import difference, interval, network_rows, number, object_rows, verdict
-from prngeo.evaluation.wording import headroom_sentence
+from prngeo.evaluation.wording import blocks_sentence, counted, headroom_sentence
 
 
 def print_evaluation(result: Evaluation) -> None:
     """Metrics, objects or network, comparison and bias."""
     _print_head(result)
     out = console()
-    rows = []
-    for name, metric in METRICS.items():
-        if name in result.prediction.metrics:
-            cells = [metric.label]
-            for one in result.predictions:
-                cells += [number(one.metrics[name].value), interval(one.metrics[name])]
-            if result.comparison is not None:
-                figure = result.comparison.differences[name]
-                cells += [difference(figure.value), interval(figure, signed=True), verdict(name, figure)]
-            rows.append(cells)
-    headings = ["", *_names(result, "95 % interval")]
-    if result.comparison is not None:
-        headings += ["difference", "of the difference", ""]
+    headings, rows = _metrics(result)
     out.print(table(headings, rows, right=[heading for heading in headings if heading]))
     if result.prediction.objects is not None:
         names = ["objects", *(one.name for one in result.predictions)]
@@ -37,11 +25,7 @@ def print_evaluation(result: Evaluation) -> None:
         found = [[label, *values] for label, values, _ in network_rows(result.predictions, result.unit)]
         out.print(table(names, found, right=names[1:]))
     if result.comparison is not None:
-        found_in = result.comparison
-        blocks = found_in.better + found_in.worse + found_in.equal
-        typer.echo(
-            f"IoU is larger than the baseline's in {found_in.better} of {blocks} blocks, smaller in {found_in.worse}."
-        )
+        typer.echo(blocks_sentence(result.comparison))
     _print_bias(result.prediction)
     _print_tail(result)
 
@@ -64,15 +48,29 @@ def print_diagnosis(result: Evaluation) -> None:
     _print_tail(result)
 
 
-def _names(result: Evaluation, second: str) -> list[str]:
-    return [heading for one in result.predictions for heading in (one.name, second)]
+def _metrics(result: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: with a baseline the interval is that of the difference, which is what decides."""
+    comparison = result.comparison
+    headings = ["", *(one.name for one in result.predictions)]
+    headings += ["95 % interval"] if comparison is None else ["difference", "95 % interval", "verdict"]
+    rows = []
+    for name, metric in METRICS.items():
+        if name not in result.prediction.metrics:
+            continue
+        cells = [metric.label, *(number(one.figure(name).value) for one in result.predictions)]
+        if comparison is None:
+            rows.append([*cells, interval(result.prediction.figure(name))])
+        else:
+            figure = comparison.figure(name)
+            rows.append([*cells, difference(figure.value), interval(figure, signed=True), verdict(name, figure)])
+    return headings, rows
 
 
 def _print_head(result: Evaluation) -> None:
     gsd = " x ".join(f"{value:.3g}" for value in dict.fromkeys(result.gsd))
     typer.echo(
         f"{result.known_pixels:,} pixels of {gsd} {result.unit} compared, {result.true_share:.1%} of them "
-        f"{result.target or 'objects'}; {result.blocks} blocks of {result.block} pixels."
+        f"{result.target or 'objects'}; {counted(result.blocks, 'block')} of {result.block} pixels."
     )
     for text in result.warnings:
         typer.echo(f"Note: {text}", err=True)

@@ -126,7 +126,7 @@ def object_curve(judged: Sequence[Judgement]) -> str:
     return _svg(canvas)
 
 
-def block_scatter(gains: Floats) -> str:
+def gain_histogram(gains: Floats) -> str:
     """Histogram of the difference of IoU between prediction and baseline over blocks."""
     canvas, axes = _axes("IoU of the prediction minus the baseline's, by block", "blocks")
     known = gains[~np.isnan(gains)]

@@ -15,7 +15,7 @@ from prngeo.evaluation.inputs import Inputs
 from prngeo.evaluation.metrics import METRICS, block_iou
 from prngeo.evaluation.results import Comparison, Diagnosis, Evaluation
 from prngeo.evaluation.rows import difference, interval, network_rows, number, object_rows, verdict
-from prngeo.evaluation.wording import headroom_sentence
+from prngeo.evaluation.wording import blocks_sentence, counted, headroom_sentence
 
 WORST = 6
 """Blocks with the most wrong pixels that are shown."""
@@ -87,7 +87,8 @@ def _lead(result: Evaluation) -> str:
     return escape(
         f"{result.target or 'Objects'}; {size}, {result.crs or 'no coordinate system'}; "
         f"{result.known_pixels:,} pixels compared, {result.true_share:.1%} of them objects; "
-        f"{result.blocks:,} blocks of {result.block} pixels; prngeo {__version__}, {datetime.now(UTC):%Y-%m-%d}."
+        f"{counted(result.blocks, 'block')} of {result.block} pixels; prngeo {__version__}, "
+        f"{datetime.now(UTC):%Y-%m-%d}."
     )
 
 
@@ -113,7 +114,7 @@ def _metric_table(result: Evaluation) -> str:
             continue
         cells = [escape(metric.label)]
         for one in result.predictions:
-            cells += [number(one.metrics[name].value), interval(one.metrics[name])]
+            cells += [number(one.figure(name).value), interval(one.figure(name))]
         rows.append([*cells, f'<span class="d">{escape(metric.definition)}</span>'])
     headings = ["", *(text for one in result.predictions for text in (one.name.capitalize(), "95 % interval")), ""]
     return _table(headings, rows, plain=(0, len(headings) - 1))
@@ -137,15 +138,13 @@ def _comparison(result: Evaluation, comparison: Comparison) -> str:
         [escape(METRICS[name].label), difference(figure.value), interval(figure, signed=True), verdict(name, figure)]
         for name, figure in comparison.differences.items()
     ]
-    blocks = comparison.better + comparison.worse + comparison.equal
     one, other = result.collected.judged
     gains = block_iou(one.table) - block_iou(other.table)
     return (
         _table(["", "Difference", "95 % interval", ""], rows, plain=(0, 3))
-        + f"<p>IoU is larger than the baseline's in {comparison.better} of {blocks} blocks that have one, smaller in "
-        f"{comparison.worse}, the same in {comparison.equal}. Both are judged on the pixels that both know, and every "
-        "interval draws the same blocks for both.</p>"
-        + _figure(plots.block_scatter(gains), "Difference of IoU, block by block", "Green: the prediction is better.")
+        + f"<p>{escape(blocks_sentence(comparison))} Both are judged on the pixels that both know, and every interval "
+        "draws the same blocks for both.</p>"
+        + _figure(plots.gain_histogram(gains), "Difference of IoU, block by block", "Green: the prediction is better.")
     )
 
 

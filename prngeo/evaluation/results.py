@@ -139,6 +139,10 @@ class Judgement:
     objects: ObjectCounts | None
     network: Network | None
 
+    def figure(self, name: str) -> Figure:
+        """A metric; undefined where it was not computed, such as calibration without scores."""
+        return self.metrics.get(name, Figure(None))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -155,6 +159,10 @@ class Comparison:
     better: int
     worse: int
     equal: int
+
+    def figure(self, name: str) -> Figure:
+        """A difference; undefined where one of the two was not computed."""
+        return self.differences.get(name, Figure(None))
 
 
 @dataclass(frozen=True)

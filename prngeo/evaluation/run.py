@@ -29,6 +29,7 @@ from prngeo.evaluation.results import (
     ObjectCounts,
     numbers,
 )
+from prngeo.evaluation.wording import counted
 from prngeo.progress import Report, silent
 
 FEW_BLOCKS = 20
@@ -171,7 +172,7 @@ def _warnings(collected: Collected, true: int, counts: dict[str, int]) -> list[s
         )
     if len(collected.blocks) < FEW_BLOCKS:
         found.append(
-            f"Only {len(collected.blocks)} blocks of {collected.block} pixels hold data: intervals are "
+            f"Only {counted(len(collected.blocks), 'block')} of {collected.block} pixels with data: intervals are "
             f"{'left out' if len(collected.blocks) < 2 else 'rough'}. A smaller --block gives more of them, but "
             "neighboring blocks are then less independent."
         )

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from prngeo.evaluation.results import Diagnosis
+from prngeo.evaluation.results import Comparison, Diagnosis
+
+
+def counted(count: int, thing: str) -> str:
+    """1 block, 2 blocks."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def blocks_sentence(found: Comparison) -> str:
+    """In how many blocks a prediction is better than the baseline."""
+    blocks = counted(found.better + found.worse + found.equal, "block")
+    return (
+        f"IoU is larger than the baseline's in {found.better} of {blocks} that have one, smaller in {found.worse}, the "
+        f"same in {found.equal}."
+    )
 
 
 def headroom_sentence(found: Diagnosis) -> str:
@@ -20,6 +34,7 @@ def headroom_sentence(found: Diagnosis) -> str:
             "bound that a refiner could approach only with what it reads from scores and image."
         )
     return start + (
-        f"Thresholds taken from neighboring patches of {regional.patch} pixels gain {gain:.1f} points, the "
-        f"joint oracle {bound:.1f}: the first is regional bias that a refiner such as PRN can learn, the second a bound."
+        f"Thresholds taken from neighboring patches of {regional.patch} pixels gain {gain:.1f} points, the joint "
+        f"oracle {bound:.1f}: the first is regional bias that a refiner such as PRN can learn, the second an upper "
+        "bound."
     )
