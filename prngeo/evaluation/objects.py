@@ -73,7 +73,8 @@ class Labels:
         from scipy import ndimage
 
         local, count = ndimage.label(mask)
-        labels: Integers = np.where(mask, local + np.int64(self._count), 0)
+        labels: Integers = local.astype(np.int64)
+        labels[mask] += self._count
         self._area.append(np.bincount(local.ravel(), minlength=count + 1)[1:])
         self._first.append(_first_pixels(local, count, window, self._width))
         columns = slice(window.col, window.col_end)

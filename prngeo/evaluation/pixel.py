@@ -15,6 +15,8 @@ References:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,7 +134,7 @@ def reliability(levels: NDArray[np.generic], probability: Floats) -> tuple[Float
     Returns:
         Pixels, mean probability and share of true pixels, each (..., BINS); NaN where a bin is empty.
     """
-    pixels, true = _by_bin(levels.sum(-2, dtype=np.float64)), _by_bin(levels[..., 1, :].astype(np.float64))
+    pixels, true = by_bin(levels.sum(-2, dtype=np.float64)), by_bin(levels[..., 1, :].astype(np.float64))
     return pixels, ratio(probability, pixels), ratio(true, pixels)
 
 
@@ -150,12 +152,7 @@ def calibration_error(levels: NDArray[np.generic], probability: Floats) -> Float
     return ratio((np.nan_to_num(np.abs(mean - share)) * pixels).sum(-1), pixels.sum(-1))
 
 
-def bin_of(level: NDArray[np.generic]) -> NDArray[np.int64]:
-    """The reliability bin of levels."""
-    return np.minimum(level.astype(np.int64) // ((LEVELS - 1) // BINS), BINS - 1)
-
-
-def _by_bin(levels: Floats) -> Floats:
+def by_bin(levels: NDArray[Any]) -> NDArray[Any]:
     """(..., LEVELS) summed to (..., BINS); the last level, probability 1, belongs to the last bin."""
     starts = np.arange(BINS) * ((LEVELS - 1) // BINS)
     return np.add.reduceat(levels, starts, axis=-1)

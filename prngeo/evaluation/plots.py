@@ -13,8 +13,9 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from prngeo.evaluation.bias import Headroom
-from prngeo.evaluation.collect import Collected, Judged
+from prngeo.evaluation.collect import Collected
 from prngeo.evaluation.objects import IOU_THRESHOLDS
+from prngeo.evaluation.picture import Picture
 from prngeo.evaluation.pixel import Floats
 from prngeo.evaluation.results import Judgement
 
@@ -138,9 +139,9 @@ def gain_histogram(gains: Floats) -> str:
     return _svg(canvas)
 
 
-def error_map(one: Judged, known: Floats) -> str:
+def error_map(picture: Picture) -> str:
     """The scene in small: hits, false alarms and misses."""
-    return _png(error_colors(one.picture, known))
+    return _png(error_colors(picture.shares[..., :3], picture.known))
 
 
 def error_colors(shares: Floats, known: Floats) -> NDArray[np.uint8]:

@@ -166,8 +166,8 @@ def _maps(result: Evaluation) -> str:
     )
     shown = [f'<p class="key">{key}</p><div class="map">']
     for one in collected.judged:
-        caption = f"The {one.name}; a cell is {collected.cell} x {collected.cell} pixels."
-        shown.append(_figure(plots.error_map(one, collected.picture_known), f"Errors of the {one.name}", caption))
+        caption = f"The {one.name}; a cell is {one.picture.cell} x {one.picture.cell} pixels."
+        shown.append(_figure(plots.error_map(one.picture), f"Errors of the {one.name}", caption))
     iou = block_iou(collected.judged[0].table)
     caption = f"IoU of blocks of {collected.block} pixels; the same blocks are in blocks.gpkg."
     return "".join(shown) + "</div>" + _figure(plots.block_map(collected, iou), "IoU of blocks", caption)

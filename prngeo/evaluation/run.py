@@ -208,19 +208,20 @@ def _curves(totals: dict[str, Floats]) -> Curves:
 
 
 def _diagnosis(one: Judged, totals: dict[str, Floats], options: EvaluateOptions) -> Diagnosis | None:
-    if one.patches is None:
+    if one.scores is None:
         return None
+    patches = one.scores.patches
     levels = totals["levels"]
     tuned = tuned_threshold(levels)
     goal = tuned[1] if tuned is not None else 0.0
-    maps = bias_maps(one.patches, options.patch // PATCH, goal, one.level_probability)
+    maps = bias_maps(patches, options.patch // PATCH, goal, one.scores.level_probability)
     absolute = np.abs(maps.bias[~np.isnan(maps.bias)])
     return Diagnosis(
         mean_bias=float((totals["bins"].sum() - levels[1].sum()) / levels.sum()),
         mean_absolute_bias=float(absolute.mean()) if len(absolute) else None,
         tuned_threshold=None if tuned is None else round(tuned[0], 6),
         tuned_iou=None if tuned is None else tuned[1],
-        headroom=[] if tuned is None else [headroom(one.patches, size, tuned[1]) for size in SIZES],
+        headroom=[] if tuned is None else [headroom(patches, size, tuned[1]) for size in SIZES],
         maps=maps,
     )
 

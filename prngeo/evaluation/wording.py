@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prngeo.evaluation.results import Comparison, Diagnosis
 
+LEAST_GAIN = 0.1
+"""Points of IoU below which thresholds of neighbors gain nothing to speak of."""
+
 
 def counted(count: int, thing: str) -> str:
     """1 block, 2 blocks."""
@@ -27,10 +30,10 @@ def headroom_sentence(found: Diagnosis) -> str:
     gain = (regional.neighbors - regional.tuned) * 100
     bound = (regional.joint - regional.tuned) * 100
     start = f"The best single threshold is {found.tuned_threshold:g}, with an IoU of {regional.tuned:.3f}. "
-    if gain <= 0:
+    if gain < LEAST_GAIN:
         return start + (
-            "Thresholds taken from neighboring patches gain nothing over it, at any patch size: there is no regional "
-            f"bias that place alone foretells. The oracle's {bound:.1f} points at {regional.patch} pixels are an upper "
+            "Thresholds taken from neighboring patches gain next to nothing over it, at any patch size: there is no "
+            f"regional bias that place alone foretells. The oracle's {bound:.1f} points at {regional.patch} pixels are an upper "
             "bound that a refiner could approach only with what it reads from scores and image."
         )
     return start + (

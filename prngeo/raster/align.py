@@ -75,8 +75,12 @@ class AlignedBand:
             place = rasterio.windows.Window(source.col, source.row, source.width, source.height)
             read = self._dataset.read([1], window=place)
             known = self._rule.read(self._dataset, source, values=read)
-        valid[...] = inside & known[rows - row, cols - col]
-        values[...] = np.where(valid, read[0][rows - row, cols - col], 0)
+        one_to_one = source.shape == window.shape and (rows[0, 0], cols[0, 0]) == (row, col) and inside.all()
+        if one_to_one:  # as many source pixels as wanted, in rising order: no need to look each up
+            values[...], valid[...] = read[0], known
+        else:
+            values[...], valid[...] = read[0][rows - row, cols - col], inside & known[rows - row, cols - col]
+        values[~valid] = 0
 
     def _positions(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of the source that hold the centers of a window's pixels."""

@@ -14,7 +14,7 @@ from prngeo.evaluation.pixel import (
     LEVELS,
     THRESHOLDS,
     average_precision,
-    bin_of,
+    by_bin,
     calibration_error,
     mask_metrics,
     relaxed_metrics,
@@ -32,7 +32,7 @@ def histogram(probability, truth):
     """(2, LEVELS) counts and (BINS,) sums of probability."""
     level = level_of(probability)
     levels = np.stack([np.bincount(level[truth == side], minlength=LEVELS) for side in (0, 1)])
-    return levels, np.bincount(bin_of(level), probability, BINS)
+    return levels, by_bin(np.bincount(level, probability, LEVELS))
 
 
 def sample(seed, n=4000, quantized=True):

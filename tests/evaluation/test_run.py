@@ -66,7 +66,7 @@ def test_figures_do_not_depend_on_the_windows_read(place, monkeypatch, window):
     parts = judge(place["scores"], place["truth"])
     assert parts.predictions[0].metrics == whole.predictions[0].metrics
     assert parts.predictions[0].objects == whole.predictions[0].objects
-    np.testing.assert_allclose(parts.collected.judged[0].picture, whole.collected.judged[0].picture)
+    np.testing.assert_allclose(parts.collected.judged[0].picture.shares, whole.collected.judged[0].picture.shares)
 
 
 def test_probabilities_give_curves_and_the_threshold_comes_from_their_tags(place):
