@@ -33,8 +33,8 @@ def headroom_sentence(found: Diagnosis) -> str:
     if gain < LEAST_GAIN:
         return start + (
             "Thresholds taken from neighboring patches gain next to nothing over it, at any patch size: there is no "
-            f"regional bias that place alone foretells. The oracle's {bound:.1f} points at {regional.patch} pixels are an upper "
-            "bound that a refiner could approach only with what it reads from scores and image."
+            f"regional bias that place alone foretells. The oracle's {bound:.1f} points at {regional.patch} pixels are "
+            "an upper bound that a refiner could approach only with what it reads from scores and image."
         )
     return start + (
         f"Thresholds taken from neighboring patches of {regional.patch} pixels gain {gain:.1f} points, the joint "
