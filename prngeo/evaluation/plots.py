@@ -94,7 +94,7 @@ def reliability_diagram(judged: Sequence[Judgement]) -> str:
     upper.legend(loc="upper left", fontsize=8, frameon=False)
     upper.set_ylim(0, 1)
     lower.set_yscale("log")
-    lower.set_ylabel("pixels")
+    lower.set_ylabel("share of pixels")
     lower.set_xlabel("predicted probability")
     lower.set_xlim(0, 1)
     return _svg(canvas)

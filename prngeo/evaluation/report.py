@@ -33,8 +33,9 @@ table { border-collapse: collapse; margin: .8em 0; } th, td { padding: .25em .8e
 figure { margin: .6em 0; display: inline-block; vertical-align: top; max-width: 100%; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; display: block; } figcaption { color: #555; font-size: .88em;
   max-width: 34em; }
-.crops figure { margin-right: .8em; } .crops img { width: 320px; image-rendering: pixelated; border: 1px solid #ddd; }
-.map img { image-rendering: auto; border: 1px solid #ddd; }
+.crops figure { margin-right: .8em; } .crops img { width: 310px; image-rendering: pixelated; border: 1px solid #ddd; }
+.crops figcaption { max-width: 310px; } .map figure { max-width: 49%; margin-right: .5%; }
+.map img { border: 1px solid #ddd; } td:first-child { white-space: nowrap; }
 .note { background: #fff6dd; border-left: 4px solid #e0a800; padding: .4em .8em; margin: .5em 0; }
 .verdict { background: #eef5ee; border-left: 4px solid #2a9d55; padding: .4em .8em; }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px; }
