@@ -100,19 +100,17 @@ def reliability_diagram(judged: Sequence[Judgement]) -> str:
     return _svg(canvas)
 
 
-def headroom_bars(headroom: Sequence[Headroom]) -> str:
+def headroom_curves(headroom: Sequence[Headroom]) -> str:
     """What thresholds of patches would reach, by patch size."""
     canvas, axes = _axes("side of a patch (pixels)", "IoU, pooled")
-    places = np.arange(len(headroom))
-    axes.bar(places - 0.2, [one.neighbors for one in headroom], 0.38, color="#7fb069", label="neighbors' threshold")
-    axes.bar(places + 0.2, [one.joint for one in headroom], 0.38, color="#c9c5ba", label="joint oracle (upper bound)")
+    sides = [one.patch for one in headroom]
+    axes.plot(sides, [one.joint for one in headroom], "s--", color="#8a8577", label="joint oracle (upper bound)")
+    axes.plot(sides, [one.neighbors for one in headroom], "o-", color="#4f8a3c", label="neighbors' threshold")
     axes.axhline(headroom[0].tuned, color=NAMES["prediction"], label="best single threshold")
-    values = [headroom[0].tuned, *(one.joint for one in headroom), *(one.neighbors for one in headroom)]
-    low, high = min(values), max(values)
-    axes.set_ylim(max(0, low - 0.3 * (high - low) - 0.01), min(1, high + 0.35 * (high - low) + 0.01))
-    axes.set_xticks(places, [str(one.patch) for one in headroom])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sides, [str(side) for side in sides])
+    axes.margins(y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="upper right")
-    axes.grid(axis="x", visible=False)
     return _svg(canvas)
 
 

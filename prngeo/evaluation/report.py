@@ -225,7 +225,7 @@ def _diagnosis(result: Evaluation, first: Diagnosis) -> str:
         parts += [
             _table(headings, rows, plain=()),
             _figure(
-                plots.headroom_bars(first.headroom),
+                plots.headroom_curves(first.headroom),
                 "IoU that thresholds of patches would reach",
                 "The joint oracle gives every patch the threshold that serves the pooled IoU best: an upper bound. "
                 "Where every patch takes the threshold of its neighbors, without a look at its own truth, what is "
