@@ -14,10 +14,8 @@ from prngeo.cli.progress import Shown, showing
 if TYPE_CHECKING:
     from prngeo.evaluation.results import Evaluation
 
-INPUT, METHOD, OUTPUT = "Inputs", "Method", "Outputs"
 
-
-class Meaning(StrEnum):
+class Numbers(StrEnum):
     """What the numbers of a raster mean."""
 
     auto = "auto"
@@ -44,15 +42,17 @@ Baseline = Annotated[
 ]
 Aoi = Annotated[Path | None, typer.Option(metavar="FILE", help="Vector file of polygons; only there is compared.")]
 Values = Annotated[
-    Meaning,
+    Numbers,
     typer.Option(
         help="What numbers of predictions and scores mean: mask, unit (0..1), percent (0..100), byte (0..255), logit."
     ),
 ]
+TruthValues = Annotated[Numbers, typer.Option(help="What numbers of a truth raster mean, likewise.")]
 Gsd = Annotated[
     float | None,
-    typer.Option(metavar="M", help="Metres a pixel: without a CRS, or to draw on where nothing is a raster."),
+    typer.Option(metavar="M", help="Metres a pixel, else as the CRS tells; of the pixels to draw two layers on."),
 ]
+Scratch = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for histograms of patches.")]
 LineWidth = Annotated[float | None, typer.Option(metavar="M", help="Width of roads that come as lines.")]
 Block = Annotated[int, typer.Option(metavar="PIXELS", help="Side of bootstrap blocks, a multiple of 64.")]
 Patch = Annotated[int, typer.Option(metavar="PIXELS", help="Side of patches on bias maps: 64, 128, 256 or 512.")]
@@ -85,13 +85,15 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="Probability raster of the baseline.")
     ] = None,
     threshold: Threshold = None,
-    values: Values = Meaning.auto,
+    values: Values = Numbers.auto,
+    truth_values: TruthValues = Numbers.auto,
     gsd: Gsd = None,
     line_width: LineWidth = None,
     relax: Annotated[float, typer.Option(metavar="M", help="Tolerance of relaxed precision and recall.")] = 3.0,
     boundary: Annotated[float, typer.Option(metavar="M", help="Width of the band that boundary IoU compares.")] = 2.0,
     block: Block = 512,
     patch: Patch = 128,
+    scratch: Scratch = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     progress: Progress = Shown.auto,
@@ -110,12 +112,14 @@ def evaluate(
         aoi=aoi,
         threshold=threshold,
         values=values.value,
+        truth_values=truth_values.value,
         gsd=gsd,
         line_width=line_width,
         relax=relax,
         boundary=boundary,
         block=block,
         patch=patch,
+        scratch=scratch,
         overwrite=overwrite,
     )
     import prngeo
@@ -138,11 +142,13 @@ def diagnose(
     aoi: Aoi = None,
     baseline: Baseline = None,
     threshold: Threshold = None,
-    values: Values = Meaning.auto,
+    values: Values = Numbers.auto,
+    truth_values: TruthValues = Numbers.auto,
     gsd: Gsd = None,
     line_width: LineWidth = None,
     block: Block = 512,
     patch: Patch = 128,
+    scratch: Scratch = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     progress: Progress = Shown.auto,
@@ -159,10 +165,12 @@ def diagnose(
         aoi=aoi,
         threshold=threshold,
         values=values.value,
+        truth_values=truth_values.value,
         gsd=gsd,
         line_width=line_width,
         block=block,
         patch=patch,
+        scratch=scratch,
         overwrite=overwrite,
     )
     import prngeo

@@ -14,6 +14,10 @@ A segmentation network is often too sure in one part of a scene and too shy in a
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prngeo.errors import PrngeoError
 from prngeo.evaluation.pixel import LEVELS, STEP, THRESHOLDS, Floats, ratio, tail_counts, threshold_curve
 
 PATCH = 64
@@ -39,12 +44,29 @@ class PatchHistograms:
         folder: existing folder for the file.
         rows: rows of smallest patches.
         cols: columns.
+
+    Raises:
+        PrngeoError: the disk is full.
     """
 
     def __init__(self, folder: Path, rows: int, cols: int) -> None:
         self.rows, self.cols = rows, cols
         shape = (rows, cols, 2, LEVELS)
-        self._counts = np.memmap(folder / "patches.bin", np.uint16, "w+", shape=shape)
+        path, size = folder / "patches.bin", math.prod(shape) * np.dtype(np.uint16).itemsize
+        try:
+            with path.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a crash when pages are written
+                    os.posix_fallocate(file.fileno(), 0, size)
+                elif shutil.disk_usage(folder).free < size:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                else:
+                    file.truncate(size)
+        except OSError as error:
+            raise PrngeoError(
+                f"Histograms of {rows * cols:,} patches need {size / 2**20:,.0f} MB in {folder.parent.parent}: "
+                f"{error.strerror}. Free some space, or choose another folder with --scratch."
+            ) from error
+        self._counts = np.memmap(path, np.uint16, "r+", shape=shape)
 
     def put(self, row: int, col: int, counts: NDArray[np.integer]) -> None:
         """Store (r, c, 2, LEVELS) counts from a patch row and column on; a patch holds at most 4096 pixels."""

@@ -26,6 +26,8 @@ from prngeo.tiling.grid import Grid, Window
 WINDOW = 2048
 """Side of the windows that are read, in pixels, if a block is no larger."""
 MOST_BLOCKS = 4096
+WIDEST = 1024
+"""Pixels around a window that are read for metrics with a tolerance, at most."""
 
 _SUMS = ("tp", "fp", "fn", "tn", "near_predicted", "near_true", "edge_common", "edge_any")
 
@@ -85,11 +87,13 @@ def collect(inputs: Inputs, options: EvaluateOptions, scratch: Path, objects: bo
         PrngeoError: a file could not be read.
     """
     extent = inputs.ground.grid.extent
-    block = options.block
+    window = block = options.block
     while len(Grid(*extent.shape, block)) > MOST_BLOCKS:
         block *= 2
+    while window * 2 <= WINDOW:  # a window holds whole blocks, or a block whole windows
+        window *= 2
     run = _Run(inputs, options, scratch, objects, Grid(*extent.shape, block))
-    grid = Grid(*extent.shape, block * max(1, WINDOW // block))
+    grid = Grid(*extent.shape, window)
     name = Path(inputs.predictions[0].path).name
     for done, index in enumerate(grid.indices()):
         report(Progress(name, "compare", done, len(grid)))
@@ -119,6 +123,11 @@ class _Run:
         # Less than a pixel would leave no band at all.
         self.boundary = max(1.0, options.boundary / gsd_y), max(1.0, options.boundary / gsd_x)
         self.margin = math.ceil(max(*self.relax, *self.boundary)) + 1
+        if self.margin > WIDEST:
+            raise UsageError(
+                f"--relax {options.relax:g} and --boundary {options.boundary:g} reach {self.margin} pixels here; at "
+                f"most {WIDEST} can be looked at. Give smaller lengths, or compare on coarser pixels."
+            )
         shape = blocks.rows, blocks.cols
         self.known = np.zeros(shape, np.int64)
         self.truth_known = 0
@@ -145,7 +154,7 @@ class _Run:
         readings = [one.prediction.source.read(outer) for one in self.counting]
         scores = [_scores(one, reading, outer) for one, reading in zip(self.counting, readings, strict=True)]
         parts = [part.known[here] for part in (truth, *readings, *scores) if part is not None]
-        known = self.inputs.known(core, *parts)
+        known = self.inputs.common(core, parts)
         self.truth_known += int(truth.known[here].sum())
         true = truth.mask[here] & known
         numbers = _number(self.true_labels, core, true, truth, here)

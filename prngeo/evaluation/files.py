@@ -21,8 +21,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from prngeo import __version__
 from prngeo.errors import PrngeoError
+from prngeo.evaluation.bootstrap import RESAMPLES
 from prngeo.evaluation.inputs import Inputs
-from prngeo.evaluation.metrics import METRICS, block_iou, figures
+from prngeo.evaluation.metrics import METRICS, block_gain, block_iou, figures
 from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import ratio
 from prngeo.evaluation.report import render
@@ -31,6 +32,7 @@ from prngeo.inference.outputs import publish, refuse_existing, refuse_inputs, st
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
+from prngeo.raster.layer import split_layer
 from prngeo.vectorize.write import write_layers
 
 REPORT, METRICS_FILE, BLOCKS = "report.html", "metrics.json", "blocks.gpkg"
@@ -44,10 +46,10 @@ def refuse(folder: Path, options: EvaluateOptions, inputs: list[str]) -> None:
     Raises:
         UsageError: see above.
     """
-    names = [REPORT, METRICS_FILE, BLOCKS, *_map_names("prediction"), *_map_names("baseline")]
+    names = [REPORT, METRICS_FILE, BLOCKS, *_all_maps()]
     outputs = [folder / name for name in names]
     others = [options.scores, options.baseline, options.baseline_scores, options.aoi]
-    refuse_inputs(outputs, [path for path in (*inputs, *others) if path is not None])
+    refuse_inputs(outputs, [split_layer(str(path))[0] for path in (*inputs, *others) if path is not None])
     refuse_existing(outputs, options.overwrite)
 
 
@@ -75,6 +77,9 @@ def write(result: Evaluation, inputs: Inputs, folder: Path, options: EvaluateOpt
             raise PrngeoError(f"The report could not be written in {folder}: {error}. Check its free space.") from error
         styles = [name.replace(".tif", ".qml") for name in names.values() if name.endswith(".tif")]
         publish(hidden, folder, [*names.values(), *styles])
+    for name in set(_all_maps()) - set(names.values()):  # of an earlier report, which this one replaces
+        for old in (folder / name, (folder / name).with_suffix(".qml")):
+            old.unlink(missing_ok=True)
     return {what: folder / name for what, name in names.items()}
 
 
@@ -87,7 +92,7 @@ def as_json(result: Evaluation, options: EvaluateOptions) -> dict[str, Any]:
         **{field.name: _plain(getattr(result, field.name)) for field in fields(result) if field.name not in skipped},
         "predictions": [_judgement(one) for one in result.predictions],
         "definitions": {name: metric.definition for name, metric in METRICS.items()},
-        "interval": "95 %, percentile bootstrap over blocks, 1000 draws, seed 0",
+        "interval": f"95 %, percentile bootstrap over blocks, {RESAMPLES} draws, seed 0",
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
     }
 
@@ -136,7 +141,7 @@ def block_layer(result: Evaluation, inputs: Inputs) -> gpd.GeoDataFrame:
         pixels = table["levels"].sum((1, 2))
         columns["bias"] = ratio(table["bins"].sum(1), pixels) - ratio(table["levels"][:, 1].sum(1), pixels)
     if len(collected.judged) == 2:
-        columns["iou_gain"] = columns["iou"] - block_iou(collected.judged[1].table)
+        columns["iou_gain"] = block_gain(table, collected.judged[1].table)
     t = grid.drawing_transform
     shapes = [shapely.box(window.col, window.row, window.col_end, window.row_end) for window in windows]
     placed = [shapely.affinity.affine_transform(shape, (t.a, t.b, t.d, t.e, t.c, t.f)) for shape in shapes]
@@ -149,6 +154,10 @@ def _system(grid: GeoGrid) -> pyproj.CRS | None:
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
     code = crs.to_epsg(min_confidence=100)
     return crs if code is None else pyproj.CRS.from_epsg(code)
+
+
+def _all_maps() -> list[str]:
+    return _map_names("prediction") + _map_names("baseline")
 
 
 def _map_names(name: str) -> list[str]:

@@ -139,7 +139,7 @@ def gain_histogram(gains: Floats) -> str:
 
 def error_map(picture: Picture) -> str:
     """The scene in small: hits, false alarms and misses."""
-    return _png(error_colors(picture.shares[..., :3], picture.known))
+    return png(error_colors(picture.shares[..., :3], picture.known))
 
 
 def error_colors(shares: Floats, known: Floats) -> NDArray[np.uint8]:
@@ -151,11 +151,6 @@ def error_colors(shares: Floats, known: Floats) -> NDArray[np.uint8]:
     paper = np.where(known[..., None] > 0, _rgb(BACKGROUND), _rgb(UNKNOWN))
     mixed = strong @ np.array([_rgb(HIT), _rgb(FALSE), _rgb(MISSED)]) + rest * paper
     return np.asarray(np.rint(mixed), np.uint8)
-
-
-def crop(colors: NDArray[np.uint8]) -> str:
-    """A picture in its own pixels."""
-    return _png(colors)
 
 
 def block_map(collected: Collected, values: Floats) -> str:
@@ -205,7 +200,8 @@ def _svg(canvas: Canvas) -> str:
     return _data("image/svg+xml", stream.getvalue())
 
 
-def _png(colors: NDArray[np.uint8]) -> str:
+def png(colors: NDArray[np.uint8]) -> str:
+    """A picture in its own pixels, from (h, w, 3) colors."""
     from matplotlib.image import imsave
 
     stream = io.BytesIO()

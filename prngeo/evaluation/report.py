@@ -11,11 +11,13 @@ import numpy as np
 
 from prngeo import __version__
 from prngeo.evaluation import plots
+from prngeo.evaluation.bootstrap import RESAMPLES
 from prngeo.evaluation.inputs import Inputs
-from prngeo.evaluation.metrics import METRICS, block_iou
+from prngeo.evaluation.metrics import METRICS, block_gain, block_iou
 from prngeo.evaluation.results import Comparison, Diagnosis, Evaluation
 from prngeo.evaluation.rows import difference, interval, network_rows, number, object_rows, verdict
 from prngeo.evaluation.wording import blocks_sentence, counted, headroom_sentence
+from prngeo.tiling.grid import Window
 
 WORST = 6
 """Blocks with the most wrong pixels that are shown."""
@@ -140,7 +142,7 @@ def _comparison(result: Evaluation, comparison: Comparison) -> str:
         for name, figure in comparison.differences.items()
     ]
     one, other = result.collected.judged
-    gains = block_iou(one.table) - block_iou(other.table)
+    gains = block_gain(one.table, other.table)
     return (
         _table(["", "Difference", "95 % interval", ""], rows, plain=(0, 3))
         + f"<p>{escape(blocks_sentence(comparison))} Both are judged on the pixels that both know, and every interval "
@@ -185,15 +187,30 @@ def _worst(result: Evaluation, inputs: Inputs) -> str:
     for index in order:
         row, col = (int(value) for value in collected.blocks[index])
         block = collected.grid.window((row, col)).intersect(collected.grid.extent)
-        side = min(_LARGEST_CROP, max(block.shape))
-        window = type(block)(block.row, block.col, side, side).intersect(block)
+        window = _densest(block, result)
         truth, mine = inputs.truth.read(window), inputs.predictions[0].source.read(window)
-        known = inputs.known(window, truth.known, mine.known)
+        known = inputs.known(window)
         flags = (truth.mask & mine.mask, mine.mask & ~truth.mask, truth.mask & ~mine.mask)
         colors = plots.error_colors(np.stack([flag & known for flag in flags], -1).astype(float), known.astype(float))
         caption = f"Row {window.row}, column {window.col}: {int(wrong[index]):,} wrong pixels in the block"
-        shown.append(_figure(plots.crop(colors), f"Block at row {window.row}, column {window.col}", caption))
+        shown.append(_figure(plots.png(colors), f"Block at row {window.row}, column {window.col}", caption))
     return f'<p>The blocks with the most wrong pixels:</p><div class="crops">{"".join(shown)}</div>'
+
+
+def _densest(block: Window, result: Evaluation) -> Window:
+    """A block, or of a large one the part around the cell of the picture with the most wrong pixels."""
+    side = min(_LARGEST_CROP, max(block.shape))
+    picture = result.collected.judged[0].picture
+    rows, cols = (
+        slice(start // picture.cell, -(-stop // picture.cell))
+        for start, stop in ((block.row, block.row_end), (block.col, block.col_end))
+    )
+    wrong = picture.shares[rows, cols, 1:3].sum(-1)
+    row, col = (int(place) for place in np.unravel_index(wrong.argmax(), wrong.shape))
+    at = (rows.start + row) * picture.cell - side // 2, (cols.start + col) * picture.cell - side // 2
+    return Window(
+        max(block.row, min(at[0], block.row_end - side)), max(block.col, min(at[1], block.col_end - side)), side, side
+    ).intersect(block)
 
 
 def _curves(result: Evaluation) -> str:
@@ -268,9 +285,9 @@ def _method(result: Evaluation, files: Sequence[str]) -> str:
         f"All inputs were compared on {result.width:,} x {result.height:,} pixels; rasters of other grids were read "
         "there by nearest neighbor, vector layers drawn where a pixel's center lies inside. Relaxed metrics allow "
         f"{result.relax:g} {result.unit}, boundary bands are {result.boundary:g} {result.unit} wide (a pixel at "
-        f"least). Intervals are 95 % percentile intervals of a bootstrap over blocks of {result.block} pixels, 1000 "
-        "draws; they tell how sure a figure is for scenes like this one, not for others. An em dash stands for an "
-        "undefined figure."
+        f"least). Intervals are 95 % percentile intervals of a bootstrap over blocks of {result.block} pixels, "
+        f"{RESAMPLES} draws; they tell how sure a figure is for scenes like this one, not for others; networks and "
+        "headroom have none. An em dash stands for an undefined figure."
     )
     names = ", ".join(f"<code>{escape(name)}</code>" for name in files)
     return f"<p>{escape(text)}</p><p>Files: {names}. All figures are in <code>metrics.json</code>, with formulas.</p>"

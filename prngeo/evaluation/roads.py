@@ -89,15 +89,10 @@ def _graph(source: Source, inputs: Inputs) -> LineGraph:
         return network(ground.to_metres(_cut(source.lines, inputs)))
 
     def read(window: Window) -> NDArray[np.bool_]:
-        return source.read(window).mask & _known(inputs, window)
+        return source.read(window).mask & inputs.known(window)
 
     traced = skeleton_graph(read, ground.grid.height, ground.grid.width)
     return LineGraph(traced.nodes * ground.gsd, traced.ends, tuple(line * ground.gsd for line in traced.lines))
-
-
-def _known(inputs: Inputs, window: Window) -> NDArray[np.bool_]:
-    sources = [inputs.truth, *(prediction.source for prediction in inputs.predictions)]
-    return inputs.known(window, *(source.read(window).known for source in sources))
 
 
 def _cut(lines: NDArray[np.object_], inputs: Inputs) -> NDArray[np.object_]:
@@ -112,7 +107,7 @@ def _cut(lines: NDArray[np.object_], inputs: Inputs) -> NDArray[np.object_]:
         near = np.sort(tree.query(_placed(shapely.box(0, 0, window.width, window.height), transform)))
         if not len(near):
             continue
-        known = _known(inputs, window)
+        known = inputs.known(window)
         areas = [shapely.geometry.shape(shape) for shape, _ in shapes(known.astype(np.uint8), mask=known)]
         area = shapely.box(0, 0, window.width, window.height) if known.all() else shapely.union_all(areas)
         pieces.append(shapely.intersection(lines[near], _placed(area, transform)))

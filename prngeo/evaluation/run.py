@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.bias import PATCH, SIZES, bias_maps, headroom, tuned_threshold
 from prngeo.evaluation.bootstrap import intervals, paired_intervals, pooled
 from prngeo.evaluation.collect import Collected, Judged, collect
 from prngeo.evaluation.inputs import Inputs, Prediction, open_inputs
-from prngeo.evaluation.metrics import block_iou, figures
+from prngeo.evaluation.metrics import block_gain, figures
 from prngeo.evaluation.objects import IOU_THRESHOLDS, object_metrics
 from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import THRESHOLDS, Floats, reliability, threshold_curve
@@ -30,6 +31,7 @@ from prngeo.evaluation.results import (
     numbers,
 )
 from prngeo.evaluation.wording import counted
+from prngeo.inference.memory import CACHE
 from prngeo.progress import Report, silent
 
 FEW_BLOCKS = 20
@@ -109,11 +111,11 @@ def _compared(
         from prngeo.evaluation.files import refuse
 
         refuse(Path(output), options, [prediction, truth])
-    with open_inputs(prediction, truth, options) as inputs:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), open_inputs(prediction, truth, options) as inputs:
         if not objects:
             _refuse_masks(inputs.predictions)
-        with tempfile.TemporaryDirectory(prefix="prngeo-") as scratch:
-            compare_objects = objects and inputs.target != "roads"
+        compare_objects = objects and inputs.target != "roads"
+        with tempfile.TemporaryDirectory(prefix="prngeo-", dir=options.scratch) as scratch:
             yield inputs, collect(inputs, options, Path(scratch), compare_objects, report)
 
 
@@ -245,7 +247,7 @@ def _object_counts(one: Judged, collected: Collected, totals: dict[str, Floats])
 def _comparison(prediction: Judged, baseline: Judged) -> Comparison:
     mine, theirs = figures(pooled(prediction.table)), figures(pooled(baseline.table))
     ends = paired_intervals(prediction.table, baseline.table, figures)
-    gain = block_iou(prediction.table) - block_iou(baseline.table)
+    gain = block_gain(prediction.table, baseline.table)
     return Comparison(
         {name: Figure.of(mine[name] - theirs[name], ends[name]) for name in mine if name in theirs},
         better=int((gain > 0).sum()),

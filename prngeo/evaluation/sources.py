@@ -108,6 +108,7 @@ class RasterSource:
         dataset: the same, open.
         grid: the pixels it is seen on.
         values: what its numbers mean.
+        option: by which the user says it.
         threshold: for probabilities; what the tags say, else 0.5, if None.
 
     Raises:
@@ -115,32 +116,48 @@ class RasterSource:
     """
 
     def __init__(
-        self, what: str, path: str, dataset: DatasetReader, grid: GeoGrid, values: Values, threshold: float | None
+        self,
+        what: str,
+        path: str,
+        dataset: DatasetReader,
+        grid: GeoGrid,
+        values: Values,
+        option: str,
+        threshold: float | None,
     ) -> None:
         self.what, self.objects = what, 0
         self.warnings: list[str] = []
         _check_systems(what, dataset, grid)
         rule = ValidityRule.of(dataset, (1,))
-        if rule.nodata == (0.0,):
-            rule = replace(rule, nodata=(None,))
-            self.warnings.append(
-                f"{what} calls 0 nodata; 0 was taken for background, which is how masks are often saved."
-            )
-        self._meaning: Meaning = find_meaning(path, what, dataset, rule, values)
+        with_zero = replace(rule, nodata=(None,)) if rule.nodata == (0.0,) else rule
+        self._meaning: Meaning = find_meaning(path, what, dataset, with_zero, values, option)
         self.kind: Literal["mask", "probability", "polygons", "lines"] = self._meaning.kind
-        self.threshold = self._threshold(dataset, threshold) if self.kind == "probability" else None
+        self.threshold: float | None = None
+        if self.kind == "probability":
+            self.threshold = self._threshold(dataset, threshold)
+            if self._meaning.guessed:
+                self.warnings.append(f"{what} was read as {self._meaning.told}.")
+        elif with_zero is not rule:
+            self.warnings.append(f"{what} calls 0 nodata; it was taken for background, as masks are often saved so.")
+            rule = with_zero
         self._band = AlignedBand(path, dataset, grid, rule)
 
     def _threshold(self, dataset: DatasetReader, threshold: float | None) -> float:
         if threshold is not None:
             return threshold
         tagged = dataset.tags().get("PRNGEO_THRESHOLD")
-        if tagged is not None:
-            return float(tagged)
-        self.warnings.append(
-            f"{self.what} is {self._meaning.told} and names no threshold; {DEFAULT_THRESHOLD:g} was used."
-        )
-        return DEFAULT_THRESHOLD
+        if tagged is None:
+            return DEFAULT_THRESHOLD
+        try:
+            found = float(tagged)
+        except ValueError:
+            found = float("nan")
+        if not 0 < found < 1:
+            raise UsageError(
+                f"{self.what} has a tag PRNGEO_THRESHOLD of {tagged!r}, which is no probability between 0 and 1. Give "
+                "--threshold, or mend the tag with `gdal_edit.py -mo PRNGEO_THRESHOLD=0.5`."
+            )
+        return found
 
     def read(self, window: Window) -> Reading:
         """Read a window that lies inside the grid."""
@@ -190,28 +207,37 @@ class LayerSource:
                 "both are of the same place and in the coordinate system they claim."
             )
         areas = polygons(placed)
+        parts = placed.explode(ignore_index=True).explode(ignore_index=True)
+        lines = parts[parts.geom_type.isin(["LineString", "LinearRing"])].to_numpy()
         self.lines: NDArray[np.object_] | None = None
         if len(areas) or not len(placed):
             self.kind: Literal["mask", "probability", "polygons", "lines"] = "polygons"
+            if len(lines):
+                self.warnings.append(f"{what} holds polygons and {len(lines)} lines; the lines were left out.")
             numbers = (np.unique(areas.index, return_inverse=True)[1] + 1).astype(np.int32)
             self.objects = int(numbers.max(initial=0))
             self._drawing = Drawing(areas.to_numpy(), ground.grid, numbers)
             return
-        parts = placed.explode(ignore_index=True).explode(ignore_index=True)
-        self.lines = parts[parts.geom_type.isin(["LineString", "LinearRing"])].to_numpy()
-        if not len(self.lines):
+        if not len(lines):
             raise UsageError(f"{what} holds {placed.geom_type.iloc[0]}s; polygons or lines can be compared.")
-        self.kind, self.objects = "lines", 0
+        self.kind, self.objects, self.lines = "lines", 0, lines
         if line_width is None:
             raise UsageError(f"{what} is a layer of lines: tell how wide roads are with --line-width METRES.")
-        wide = shapely.buffer(ground.to_metres(self.lines), line_width / 2, cap_style="flat", join_style="round")
-        self._drawing = Drawing(ground.to_map(wide), ground.grid)
+        self._drawing = Drawing(ground.to_map(_widened(ground.to_metres(lines), line_width)), ground.grid)
 
     def read(self, window: Window) -> Reading:
         """Read a window that lies inside the grid."""
         numbers = self._drawing.read(window).astype(np.int64)
         known = np.ones(window.shape, bool)
         return Reading(numbers > 0, known, numbers=numbers if self.kind == "polygons" else None)
+
+
+def _widened(lines: NDArray[np.object_], width: float) -> NDArray[np.object_]:
+    """Lines in metres as areas: flat where a road ends, round where several lines meet."""
+    ends = shapely.get_coordinates(shapely.get_point(lines, 0)), shapely.get_coordinates(shapely.get_point(lines, -1))
+    points, count = np.unique(np.concatenate(ends).round(3), axis=0, return_counts=True)
+    meeting = shapely.buffer(shapely.points(points[count > 1]), width / 2)
+    return np.concatenate([shapely.buffer(lines, width / 2, cap_style="flat", join_style="round"), meeting])
 
 
 def _check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:

@@ -38,6 +38,6 @@ def headroom_sentence(found: Diagnosis) -> str:
         )
     return start + (
         f"Thresholds taken from neighboring patches of {regional.patch} pixels gain {gain:.1f} points, the joint "
-        f"oracle {bound:.1f}: the first is regional bias that a refiner such as PRN can learn, the second an upper "
-        "bound."
+        f"oracle {bound:.1f}: the first is regional and so within the reach of a refiner such as PRN, the second "
+        "an upper bound."
     )

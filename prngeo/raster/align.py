@@ -17,7 +17,8 @@ from prngeo.raster.validity import ValidityRule
 from prngeo.tiling.grid import Window
 
 LATTICE = 32
-"""Grid pixels between exactly projected points; between them positions are interpolated (error below 0.01 pixel)."""
+"""Grid pixels between exactly projected points; between them positions are interpolated, off by a few millionths of
+the distance between the points."""
 _AT_ONCE = 1 << 23  # source pixels held at once
 _EPSILON = 1e-6  # of a source pixel: rounding does not move a center that lies on an edge
 
@@ -75,8 +76,9 @@ class AlignedBand:
             place = rasterio.windows.Window(source.col, source.row, source.width, source.height)
             read = self._dataset.read([1], window=place)
             known = self._rule.read(self._dataset, source, values=read)
-        one_to_one = source.shape == window.shape and (rows[0, 0], cols[0, 0]) == (row, col) and inside.all()
-        if one_to_one:  # as many source pixels as wanted, in rising order: no need to look each up
+        separable = rows.shape[1] == 1 and cols.shape[0] == 1
+        same_size = source.shape == window.shape and (rows[0, 0], cols[0, 0]) == (row, col)
+        if separable and same_size and inside.all():  # as many rows and columns as wanted, rising: all of them
             values[...], valid[...] = read[0], known
         else:
             values[...], valid[...] = read[0][rows - row, cols - col], inside & known[rows - row, cols - col]

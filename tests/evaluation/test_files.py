@@ -113,3 +113,18 @@ def test_a_folder_that_is_a_file_is_refused(place, tmp_path):
     Path(tmp_path / "report").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"):
         write(place, tmp_path / "report")
+
+
+def test_a_layer_of_the_folder_is_never_replaced_by_its_name(place, tmp_path):
+    write(place, tmp_path / "report")
+    truth = f"{tmp_path / 'report/blocks.gpkg'}|layername=blocks"
+    before = (tmp_path / "report/blocks.gpkg").read_bytes()
+    with pytest.raises(UsageError, match="would replace the input"):
+        prngeo.evaluate(place["scores"], truth, tmp_path / "report", EvaluateOptions(overwrite=True))
+    assert (tmp_path / "report/blocks.gpkg").read_bytes() == before
+
+
+def test_maps_of_an_earlier_report_go_with_it(place, tmp_path):
+    write(place, tmp_path / "report", baseline=str(place["scores"]))
+    prngeo.evaluate(place["mask"], place["truth"], tmp_path / "report", EvaluateOptions(block=64, overwrite=True))
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "metrics.json", "blocks.gpkg"}

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import average_precision_score
 
 import prngeo
-from prngeo import EvaluateOptions, UsageError
+from prngeo import EvaluateOptions, PrngeoError, UsageError
 from tests.evaluation.conftest import GSD, NORTH_UP, UTM, boxes, write_raster
 
 
@@ -263,6 +263,129 @@ def test_many_blocks_are_made_larger(tmp_path, monkeypatch):
     assert (result.block, result.blocks) == (256, 4)
 
 
+def test_metrics_with_a_tolerance_respect_nodata(place, tmp_path):
+    """What lies beside unknown pixels still counts as near, but unknown pixels count for nothing."""
+    mask = place["predicted"].astype("uint8")
+    mask[60:120, 100:200] = 255
+    path = write_raster(tmp_path / "hole.tif", mask, nodata=255)
+    known = mask != 255
+    result = judge(path, place["truth"], relax=1.5, boundary=1.0)
+    true, predicted = place["true"], place["predicted"] & known
+    near_true, near_predicted = distance_transform_edt(~true) <= 3, distance_transform_edt(~predicted) <= 3
+    edges = [
+        part & (distance_transform_edt(~(background)) <= 2) & known
+        for part, background in ((predicted, known & ~predicted), (true, ~true))
+    ]
+    expected = {
+        "relaxed_precision": (predicted & near_true).sum() / predicted.sum(),
+        "relaxed_recall": (true & known & near_predicted).sum() / (true & known).sum(),
+        "boundary_iou": (edges[0] & edges[1]).sum() / (edges[0] | edges[1]).sum(),
+    }
+    assert values(result) == pytest.approx(values(result) | expected)
+
+
+def test_a_block_without_false_alarms_is_better_than_one_with(tmp_path):
+    true, alarms = np.zeros((2, 256, 256), "uint8")
+    true[10:30, 10:30] = 1
+    alarms[:, ::40] = 1
+    alarms[:64, :64] = true[:64, :64]
+    paths = [write_raster(tmp_path / f"{i}.tif", part) for i, part in enumerate((true, alarms))]
+    found = judge(paths[0], paths[0], baseline=str(paths[1])).comparison
+    assert (found.better, found.worse, found.equal) == (15, 0, 1)
+
+
+@pytest.mark.parametrize("epsg", [32630, 3857, 4326])
+def test_lengths_of_two_layers_are_metres_on_the_ground(tmp_path, epsg):
+    """At 54 degrees north a metre of Web Mercator is 0.59 m."""
+    lines = [[(0, 0), (300, 0)], [(100, -80), (100, 120)]]
+    for name, shift in (("truth", 0), ("predicted", 1)):
+        shapes = [shapely.LineString([(500_000 + x, 6_000_000 + y + shift) for x, y in line]) for line in lines]
+        gpd.GeoDataFrame(geometry=shapes, crs=UTM).to_crs(epsg).to_file(tmp_path / f"{name}.gpkg")
+    result = judge(tmp_path / "predicted.gpkg", tmp_path / "truth.gpkg", gsd=0.5, line_width=6, target="roads")
+    network = result.prediction.network
+    assert network.connectivity.truth_km == pytest.approx(0.5, rel=0.01)
+    assert network.lengths.recall == pytest.approx(1, abs=0.01)
+    assert values(result)["relaxed_f1"] > 0.99
+
+
+def test_roads_that_are_lines_keep_their_width_at_the_edge_of_the_grid(tmp_path):
+    for name, y in (("truth", 0), ("predicted", 3)):
+        line = shapely.LineString([(500_000, 6_000_000 + y), (500_300, 6_000_000 + y)])
+        gpd.GeoDataFrame(geometry=[line], crs=UTM).to_file(tmp_path / f"{name}.gpkg")
+    result = judge(tmp_path / "predicted.gpkg", tmp_path / "truth.gpkg", gsd=0.5, line_width=6, target="roads")
+    assert values(result)["iou"] == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_a_road_of_two_ways_is_the_road_of_one(tmp_path):
+    corner = [NORTH_UP @ point for point in ((20, 20), (20, 100), (150, 100))]
+    one, two = [shapely.LineString(corner)], [shapely.LineString(corner[:2]), shapely.LineString(corner[1:])]
+    for name, ways in (("one", one), ("two", two)):
+        gpd.GeoDataFrame(geometry=ways, crs=UTM).to_file(tmp_path / f"{name}.gpkg")
+    result = judge(tmp_path / "one.gpkg", tmp_path / "two.gpkg", gsd=0.25, line_width=8, target="roads")
+    assert values(result)["iou"] == 1
+
+
+def test_what_is_told_of_the_truth_reaches_the_truth(place, tmp_path):
+    stored = place["true"].astype("uint8")
+    stored[0, 0] = 255
+    odd = write_raster(tmp_path / "odd.tif", stored)
+    with pytest.raises(UsageError, match="--truth-values mask"):
+        judge(place["mask"], odd)
+    result = judge(place["mask"], odd, truth_values="mask")
+    assert values(result)["iou"] == pytest.approx(values(judge(place["mask"], place["truth"]))["iou"], abs=1e-3)
+
+
+def test_nodata_of_zero_stays_nodata_where_zero_is_a_value(place, tmp_path):
+    logits = (place["probability"].astype("float32") - 125.5) / 20
+    logits[:, 200:] = 0
+    path = write_raster(tmp_path / "logits.tif", logits, nodata=0)
+    assert judge(path, place["truth"], values="logit").known_pixels == 200 * 200
+
+
+def test_scores_that_know_less_limit_all_that_is_compared(tmp_path):
+    mask = np.zeros((200, 400), "uint8")
+    mask[100:110] = 1
+    scores = mask.astype("float32")
+    scores[:, 200:] = np.nan
+    paths = [write_raster(tmp_path / f"{i}.tif", part) for i, part in enumerate((mask, scores))]
+    result = judge(paths[0], paths[0], scores=str(paths[1]), values="unit", target="roads")
+    assert result.known_pixels == 200 * 200
+    assert result.prediction.network.connectivity.truth_km == pytest.approx(0.1, abs=0.006)
+
+
+def told(result, text):
+    return any(text in warning for warning in result.warnings)
+
+
+def test_what_was_assumed_is_said(place, tmp_path):
+    byte = write_raster(tmp_path / "byte.tif", (place["probability"] // 3).astype("uint8"))
+    assert told(judge(byte, place["truth"]), "was read as a probability in 0..100")
+    assert told(judge(byte, place["truth"]), "names no threshold; 0.5 was used")
+    assert not told(judge(place["mask"], place["truth"], scores=str(byte)), "no threshold")
+    assert told(judge(place["mask"], place["truth"], threshold=0.3), "--threshold has no part")
+    assert told(judge(place["mask"], place["truth"], gsd=5), "--gsd 5 was taken")
+    assert not told(judge(place["mask"], place["truth"], gsd=0.5), "--gsd")
+    frame = polygons(place["true"])
+    line = gpd.GeoDataFrame(geometry=[shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])], crs=UTM)
+    gpd.GeoDataFrame(geometry=[*frame.geometry, *line.geometry], crs=UTM).to_file(tmp_path / "mixed.gpkg")
+    assert told(judge(place["mask"], tmp_path / "mixed.gpkg"), "polygons and 1 lines; the lines were left out")
+
+
+@pytest.mark.parametrize("name", ["Roads", "road", "ROADS"])
+def test_a_target_is_known_however_it_is_written(place, name):
+    assert judge(place["mask"], place["truth"], target=name).prediction.network is not None
+
+
+def test_a_full_disk_is_told_before_the_work(place, tmp_path, monkeypatch):
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(PrngeoError, match="Histograms of 24 patches need .* No space left.*--scratch"):
+        judge(place["scores"], place["truth"], scratch=tmp_path)
+    assert not list(tmp_path.glob("prngeo-*"))
+
+
 class TestBadInput:
     def refused(self, match, prediction, truth, **options):
         with pytest.raises(UsageError, match=match):
@@ -301,6 +424,12 @@ class TestBadInput:
         logits = write_raster(tmp_path / "logit.tif", (place["probability"].astype("float32") - 125) / 20)
         self.refused("neither a mask nor a probability.*--values", logits, place["truth"])
         assert values(judge(logits, place["truth"], values="logit", threshold=0.5))["iou"] > 0.3
+
+    @pytest.mark.parametrize("tag", ["auto", "0", "1", "nan"])
+    def test_a_tag_that_is_no_threshold(self, place, tmp_path, tag):
+        path = write_raster(tmp_path / "tagged.tif", place["probability"], scale=0.004, tags={"PRNGEO_THRESHOLD": tag})
+        self.refused("tag PRNGEO_THRESHOLD of .* Give --threshold", path, place["truth"])
+        assert judge(path, place["truth"], threshold=0.5).known_pixels
 
     def test_scores_that_are_a_mask(self, place):
         self.refused("--scores .* scores are a raster of probabilities", place["mask"], place["truth"],
@@ -343,6 +472,10 @@ class TestBadInput:
             ({"relax": 0}, "--relax is a length"),
             ({"boundary": -1}, "--boundary is a length"),
             ({"block": 100}, "--block is a multiple of 64"),
+            ({"block": 4096}, "from 64 to 2048"),
+            ({"truth_values": "x"}, "--truth-values is one of"),
+            ({"scratch": Path("nosuch")}, "--scratch nosuch is not a folder"),
+            ({"gsd": 0.01, "relax": 50}, "reach 5001 pixels here"),
             ({"patch": 100}, "--patch is one of 64, 128, 256, 512"),
             ({"values": "x"}, "--values is one of"),
             ({"baseline_scores": "x.tif"}, "--baseline-scores belongs to --baseline"),

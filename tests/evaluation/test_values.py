@@ -22,7 +22,9 @@ def meaning(tmp_path):
             if scale is not None:
                 file.scales = (scale,)
         with rasterio.open(path) as file:
-            return find_meaning("raster.tif", "PREDICTION raster.tif", file, ValidityRule.of(file, (1,)), wanted)
+            return find_meaning(
+                "raster.tif", "PREDICTION raster.tif", file, ValidityRule.of(file, (1,)), wanted, "--values"
+            )
 
     return find
 
@@ -51,7 +53,8 @@ def test_common_scales_are_recognized(meaning, values, kind, top):
 
 
 def test_a_band_that_carries_its_scale_is_a_probability(meaning):
-    found = meaning(ramp(0, 250, "uint8"), scale=0.004, nodata=255)
+    for wanted in ("auto", "unit", "byte", "percent"):
+        found = meaning(ramp(0, 250, "uint8"), wanted, scale=0.004, nodata=255)
     np.testing.assert_allclose(found.probability(np.array([0, 125, 250])), [0, 0.5, 1])
 
 
@@ -61,6 +64,9 @@ def test_a_probability_mostly_of_zeros_and_ones_is_told_by_its_values_elsewhere(
     found = meaning(values)
     assert found.kind == "mask"
     with pytest.raises(UsageError, match="holds values from 0 to 90.*--values"):
+        check_values("PREDICTION raster.tif", values, found)
+    values[450, 450] = 255
+    with pytest.raises(UsageError, match="0, 1 and 255"):
         check_values("PREDICTION raster.tif", values, found)
 
 
@@ -75,7 +81,7 @@ def test_what_is_told_counts(meaning):
     ("values", "wanted", "message"),
     [
         (ramp(-9, 9, "float32"), "auto", "from -9 to 9.*neither a mask nor a probability.*--values"),
-        (ramp(0, 3000, "uint16"), "auto", "from 0 to 3000, which is no probability"),
+        (ramp(0, 3000, "uint16"), "auto", "from 0 to 3000, which is no probability.*gdal_edit.py -scale 0.0001"),
         (ramp(0, 9, "uint8"), "auto", "class numbers.*gdal_calc"),
         (ramp(0, 250, "uint8"), "unit", "read as a probability in 0..1, but holds values from 0 to 250"),
         (ramp(0, 250, "uint8"), "percent", "read as a probability in 0..100"),

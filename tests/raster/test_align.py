@@ -98,6 +98,14 @@ def test_a_pixel_does_not_depend_on_the_window(epsg, row, col, height, width):
     np.testing.assert_array_equal(valid, known[window.within(grid.extent)])
 
 
+def test_a_slight_shear_is_not_taken_for_the_same_grid():
+    """As many pixels, and the same first one, but not the same ones between."""
+    values = np.random.default_rng(0).integers(1, 250, (100, 400)).astype("uint8")
+    grid = GeoGrid(100, 400, NORTH_UP @ Affine(1, 0.0004, 0.1, 0.0004, 0.999, 0.1), UTM)
+    found, valid = seen(values, grid)
+    np.testing.assert_array_equal(np.where(valid, found.astype(int), -1), by_centers(values, NORTH_UP, grid))
+
+
 def test_a_fine_raster_is_read_in_parts(monkeypatch):
     grid = GeoGrid(8, 10, NORTH_UP @ Affine.scale(5), UTM)
     whole, _ = seen(VALUES, grid)
