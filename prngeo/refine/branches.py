@@ -52,7 +52,7 @@ class PaperCorrection(nn.Module):
             (N, targets, H, W) float.
         """
         refined = [refined_logit(whole, local) for whole, local in self.branches(logits, valid)]
-        return torch.cat(refined, 1) - logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        return torch.cat(refined, 1) - logits
 
     def loss(self, batch: Batch, pseudo_weight: float) -> Tensor:
         """The paper's loss, mean over the targets that have labels.

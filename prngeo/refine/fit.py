@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from prngeo.models.devices import training_precision
 from prngeo.refine.branches import Refiner
 from prngeo.refine.network import Batch
 from prngeo.refine.pseudo_labels import pseudo_labels
@@ -99,7 +100,7 @@ def fit_refiner(refiner: Refiner, maps: Sequence[LogitMap], options: FitOptions,
         ]
         logits, image, valid, truth, labels = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
         batch = Batch(logits, image, valid, (truth == 1).float(), labels.float(), (truth != IGNORE).float())
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with training_precision(device):
             loss = refiner.loss(batch, options.pseudo_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
