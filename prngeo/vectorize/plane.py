@@ -63,7 +63,7 @@ class Plane:
     @property
     def side(self) -> float:
         """Side in metres of a square of a pixel's area."""
-        return self.pixel_area**0.5
+        return float(np.sqrt(self.pixel_area))
 
     @property
     def to_square(self) -> Floats:
@@ -80,8 +80,7 @@ class Plane:
         if not self.is_geographic:
             return area / self.pixel_area * (1 - 1e-9)
         rows, columns = (np.linspace(0, size - 1, 9) for size in shape)
-        corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
-        pixels = [shapely.Polygon(corners + (column, row)) for row in rows for column in columns]
+        pixels = [shapely.box(column, row, column + 1, row + 1) for row in rows for column in columns]
         return area / float(self.areas(np.array(pixels, object)).max()) * 0.98
 
     def areas(self, geometry: Geometries) -> Floats:

@@ -95,7 +95,7 @@ def polygonize(
         plane = Plane.of(mask, pixel_size)
         runs, beside = _large_objects(source, plane, min_area, connectivity)
         if min_hole > 0:
-            runs = fill_holes(runs, mask.height, connectivity, min_hole / plane.pixel_area)
+            runs = fill_holes(runs, source.height, connectivity, min_hole / plane.pixel_area)
         labels = runs.components(connectivity)
         columns = _attributes(runs, labels, zonal_sums(runs, labels, probability, changed), probability, changed)
     geometry = plane.simplify(exact_geometry(runs, labels, connectivity), simplify)
@@ -144,9 +144,7 @@ def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
     return result
 
 
-def _attributes(
-    runs: Runs, labels: Labels, sums: Sums, probability: Any, changed: Any
-) -> dict[str, Any]:
+def _attributes(runs: Runs, labels: Labels, sums: Sums, probability: Any, changed: Any) -> dict[str, Any]:
     """The means of the rasters, NaN where there is none."""
     pixels = np.bincount(labels, weights=runs.pixels)
     mean = share = np.full(len(pixels), np.nan)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prngeo.vectorize.mask import NODATA, OBJECT, Bytes, Mask
+from prngeo.vectorize.mask import NODATA, OBJECT, Mask
 
 Integers = NDArray[np.int64]
 Labels = NDArray[np.int32]
