@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from prngeo.inference import predict as predict
     from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.training import train as train
+    from prngeo.vectorize.polygons import polygonize as polygonize
+    from prngeo.vectorize.run import VectorizeOptions as VectorizeOptions
+    from prngeo.vectorize.run import VectorizeResult as VectorizeResult
+    from prngeo.vectorize.run import vectorize_raster as vectorize_raster
 
 __version__ = "0.1.0"
 
@@ -23,7 +27,11 @@ _HOMES = {
     "PredictResult": "prngeo.inference",
     "open_bundle": "prngeo.models.bundle",
     "predict": "prngeo.inference",
+    "polygonize": "prngeo.vectorize.polygons",
     "train": "prngeo.training",
+    "VectorizeOptions": "prngeo.vectorize.run",
+    "VectorizeResult": "prngeo.vectorize.run",
+    "vectorize_raster": "prngeo.vectorize.run",
 }
 
 __all__ = [
@@ -31,10 +39,14 @@ __all__ = [
     "PredictResult",
     "PrngeoError",
     "UsageError",
+    "VectorizeOptions",
+    "VectorizeResult",
     "__version__",
     "open_bundle",
+    "polygonize",
     "predict",
     "train",
+    "vectorize_raster",
 ]
 
 

@@ -17,6 +17,7 @@ from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
+from prngeo.cli.vectorize import vectorize
 
 
 class _Group(TyperGroup):
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(no_args_is_help=True)(predict)
+app.command(no_args_is_help=True)(vectorize)
 app.command(no_args_is_help=True)(check)
 app.add_typer(models_app, name="models")
 app.command()(doctor)

@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 
 from prngeo.errors import UsageError
+from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.inference.chunks import ChunkResult, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
@@ -25,8 +26,6 @@ from prngeo.inference.outputs import (
     publish,
     raster_name,
     raster_spec,
-    refuse_existing,
-    refuse_inputs,
     scratch_folder,
     staging,
 )
@@ -230,6 +229,7 @@ def _vectors(
             hidden / raster_name(scene.name, target.name, "mask"),
             hidden / raster_name(scene.name, target.name, "probability"),
             _part(hidden, target.name, "changed"),
+            value=1,
             min_area=options.min_area,
             simplify=options.simplify,
             pixel_size=pixel_size,

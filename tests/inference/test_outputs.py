@@ -8,13 +8,13 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from prngeo.errors import UsageError
+from prngeo.files import refuse_existing
 from prngeo.inference.outputs import (
     KINDS,
     OutputGrid,
     publish,
     raster_name,
     raster_spec,
-    refuse_existing,
     staging,
 )
 

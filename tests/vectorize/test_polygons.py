@@ -21,7 +21,7 @@ from rasterio.features import shapes
 from scipy import ndimage
 
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.vectorize import zonal
+from prngeo.vectorize import mask as masks_module
 from prngeo.vectorize.polygons import polygonize
 
 UTM = "EPSG:32645"
@@ -101,11 +101,12 @@ def test_polygons_and_attributes_equal_those_of_the_whole_array(
     raw = data.draw(hnp.arrays(np.uint8, mask.shape, elements=st.sampled_from([0, 1, 99, 250, 255])))
     changed = data.draw(hnp.arrays(np.uint8, mask.shape, elements=st.sampled_from([0, 1, 255])))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zonal, "STRIP_PIXELS", strip)
+        patch.setattr(masks_module, "STRIP_PIXELS", strip)
         frame = polygonize(
             save(tmp_path / "mask.tif", mask),
             save(tmp_path / "probability.tif", raw, scale=0.004),
             save(tmp_path / "changed.tif", changed),
+            value=1,
             connectivity=connectivity,
         )
     assert same(list(frame.geometry), reference(mask, connectivity))
@@ -132,7 +133,9 @@ def test_simplified_polygons_are_valid_and_do_not_overlap(
     simple = polygonize(path, connectivity=connectivity, simplify=tolerance)
     assert simple.geometry.is_valid.all()
     assert not simple.geometry.is_empty.any()
-    assert simple.drop(columns="geometry").equals(exact.drop(columns="geometry"))
+    unchanged = ["probability", "refined", "touches_edge"]
+    assert simple[unchanged].equals(exact[unchanged])
+    np.testing.assert_allclose(simple["area_m2"], simple.area)
     assert simple.union_all().area == pytest.approx(simple.area.sum())
     rings = [len(shapely.get_rings(part)) for part in (exact.geometry.values, simple.geometry.values)]
     assert rings[0] == rings[1], "holes are kept"
@@ -228,7 +231,7 @@ def test_value_255_is_nodata_unless_the_tag_says_otherwise(tmp_path: Path) -> No
     mask = np.zeros((9, 9), np.uint8)
     mask[4, 4], mask[4, 5] = 1, 255
     by_default = polygonize(save(tmp_path / "a.tif", mask, nodata=None))
-    other = polygonize(save(tmp_path / "b.tif", mask, nodata=7))
+    other = polygonize(save(tmp_path / "b.tif", mask, nodata=7), value=1)
     assert list(by_default["touches_edge"]) == [True]
     assert list(other["touches_edge"]) == [False]
     mask[4, 5] = 7
@@ -320,7 +323,7 @@ def test_memory_does_not_grow_with_the_background(tmp_path: Path) -> None:
         mask[100:200, 100:200] = 1
         path = save(tmp_path / f"{size}.tif", mask, tiled=True, blockxsize=256, blockysize=256)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zonal, "STRIP_PIXELS", 100_000)
+            patch.setattr(masks_module, "STRIP_PIXELS", 100_000)
             polygonize(path, path, path)
             tracemalloc.start()
             polygonize(path, path, path)
@@ -347,10 +350,6 @@ def test_wrong_rasters_are_refused(tmp_path: Path) -> None:
     mask = save(tmp_path / "mask.tif", np.ones((4, 5), int))
     with pytest.raises(UsageError, match=r"cannot open the mask .*missing.tif"):
         polygonize(tmp_path / "missing.tif")
-    with pytest.raises(UsageError, match=r"is no mask: expected a uint8 band .* got float32"):
-        polygonize(save(tmp_path / "float.tif", np.ones((4, 5), np.float32)))
-    with pytest.raises(UsageError, match=r"is no mask.*nodata 1"):
-        polygonize(save(tmp_path / "one.tif", np.ones((4, 5), int), nodata=1))
     with pytest.raises(UsageError, match=r"not on the grid of the mask.*5 x 4 .*got 6 x 4"):
         polygonize(mask, save(tmp_path / "wide.tif", np.ones((4, 6), int)))
     moved = Affine(0.5, 0, 300000.25, 0, -0.5, 3000000)
@@ -366,12 +365,6 @@ def test_a_truncated_raster_is_a_failed_run(tmp_path: Path) -> None:
     with pytest.raises(PrngeoError, match=r"reading .*mask.tif.* broke off") as caught:
         polygonize(path)
     assert caught.value.exit_code == 1
-
-
-def test_shapes_that_end_early_are_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prngeo.vectorize.outlines.shapes", lambda *args, **options: iter(()))
-    with pytest.raises(PrngeoError, match="GDAL traced 0 of the 2 object pixels"):
-        polygonize(save(tmp_path / "mask.tif", [[1, 1]]), min_area=100)
 
 
 def test_the_result_is_a_geodataframe_that_survives_a_reader(tmp_path: Path) -> None:
