@@ -54,7 +54,10 @@ class Mask:
 
     def read(self, start: int, stop: int) -> Bytes:
         """Rows start to stop as uint8 (rows, width): 1 = object, 0 = background, 255 = no-data."""
-        window = Window(0, start, self.width, stop - start)
+        return self.read_window(Window(0, start, self.width, stop - start))
+
+    def read_window(self, window: Window) -> Bytes:
+        """A rasterio window that lies inside, in the same values."""
         values = self.src.read(1, window=window)
         if values.dtype == np.uint8:
             result = self._table()[values]

@@ -91,6 +91,14 @@ class Plane:
         lonlat = shapely.orient_polygons(shapely.transform(geometry, lambda p: apply(self.transform, p) * degree))
         return np.array([abs(geod.geometry_area_perimeter(polygon)[0]) for polygon in lonlat], float)
 
+    def lengths(self, geometry: Geometries) -> Floats:
+        """Lengths in metres of lines in pixel coordinates: float64 (lines,), geodesic in degrees."""
+        if self.crs is None or not self.crs.is_geographic:
+            return np.asarray(shapely.length(shapely.transform(geometry, lambda p: p @ self.metres.T)), float)
+        geod, degree = _geod(self.crs), _degrees_per_unit(self.crs)
+        lonlat = shapely.transform(geometry, lambda p: apply(self.transform, p) * degree)
+        return np.array([geod.geometry_length(line) for line in lonlat], float)
+
     def simplify(self, geometry: Geometries, tolerance: float) -> Geometries:
         """Simplify polygons in pixel coordinates together, with a tolerance in metres.
 

@@ -87,7 +87,7 @@ def polygonize(
                 (changed_path, "raster of changed pixels"),
             )
         )
-        _check_grids(mask, probability, changed)
+        check_grids(mask, probability, changed)
         stack.enter_context(reading(mask_path))
         source = as_mask(mask, value, threshold)
         if source.threshold is not None and probability is None:
@@ -179,8 +179,13 @@ def _check_options(
         raise UsageError(f"pixel_size must be a positive number of metres, got {pixel_size}.")
 
 
-def _check_grids(mask: Any, probability: Any, changed: Any) -> None:
-    for other in (probability, changed):
+def check_grids(mask: Any, *others: Any) -> None:
+    """Refuse open rasters, or None, that do not lie on the grid of the mask.
+
+    Raises:
+        UsageError: one does not.
+    """
+    for other in others:
         if other is None or (other.shape == mask.shape and _same_place(other, mask)):
             continue
         raise UsageError(
