@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prngeo.errors import PrngeoError as PrngeoError
     from prngeo.errors import UsageError as UsageError
+    from prngeo.evaluation import EvaluateOptions as EvaluateOptions
+    from prngeo.evaluation import Evaluation as Evaluation
+    from prngeo.evaluation import diagnose as diagnose
+    from prngeo.evaluation import evaluate as evaluate
     from prngeo.inference import PredictOptions as PredictOptions
     from prngeo.inference import PredictResult as PredictResult
     from prngeo.inference import predict as predict
@@ -21,10 +25,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EvaluateOptions": "prngeo.evaluation",
+    "Evaluation": "prngeo.evaluation",
     "PrngeoError": "prngeo.errors",
     "UsageError": "prngeo.errors",
     "PredictOptions": "prngeo.inference",
     "PredictResult": "prngeo.inference",
+    "diagnose": "prngeo.evaluation",
+    "evaluate": "prngeo.evaluation",
     "open_bundle": "prngeo.models.bundle",
     "predict": "prngeo.inference",
     "polygonize": "prngeo.vectorize.polygons",
@@ -35,6 +43,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "EvaluateOptions",
+    "Evaluation",
     "PredictOptions",
     "PredictResult",
     "PrngeoError",
@@ -42,6 +52,8 @@ __all__ = [
     "VectorizeOptions",
     "VectorizeResult",
     "__version__",
+    "diagnose",
+    "evaluate",
     "open_bundle",
     "polygonize",
     "predict",

@@ -80,18 +80,28 @@ class BaseTraining(_Section):
 
 
 class RefinerTraining(_Section):
-    """The PRN refiner (fast variant) and its optimization; see prngeo.refine.fit."""
+    """The PRN refiner and its optimization; see prngeo.refine.fit."""
 
+    variant: Literal["fast", "paper"] = "fast"
     window: Annotated[int, Field(ge=256, multiple_of=64)] = 1024
     overlap: Annotated[int, Field(ge=0)] = 256
     reduction: Literal[2, 4] = 4
     width: Annotated[int, Field(ge=4)] = 16
     patch: Annotated[int, Field(ge=16, description="side of a pseudo-label patch in pixels")] = 128
     use_image: bool = True
+    pseudo: Literal["joint", "per_patch"] = "joint"
     pseudo_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     steps: Annotated[int, Field(ge=1)] = 400
     batch: Annotated[int, Field(ge=1)] = 2
     learning_rate: Positive = 1e-3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RefinerTraining:
+        if self.variant == "paper" and (self.patch % 8 or self.window % self.patch):
+            raise ValueError(
+                "the paper variant needs a patch of a multiple of 8 pixels, and a window of a multiple of it"
+            )
+        return self
 
 
 class TrainConfig(_Section):

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from prngeo import __version__
 from prngeo.cli.check import check
 from prngeo.cli.doctor import doctor
+from prngeo.cli.evaluate import diagnose, evaluate
 from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
@@ -41,6 +42,8 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(predict)
 app.command(no_args_is_help=True)(vectorize)
 app.command(no_args_is_help=True)(check)
+app.command(no_args_is_help=True)(evaluate)
+app.command(no_args_is_help=True)(diagnose)
 app.add_typer(models_app, name="models")
 app.command()(doctor)
 app.command(no_args_is_help=True)(train)

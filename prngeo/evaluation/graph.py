@@ -39,7 +39,7 @@ class Matching:
     Attributes:
         recall: matched share of the truth (0 to 1), None without truth.
         precision: matched share of the prediction (0 to 1), None without prediction.
-        f1: their harmonic mean, None where one is.
+        f1: their harmonic mean, 0 if nothing was predicted, None without truth.
         truth: number (or metres) in the truth.
         predicted: number (or metres) in the prediction.
     """
@@ -55,7 +55,9 @@ class Matching:
         """From totals and matched parts."""
         recall = truth_matched / truth if truth > 0 else None
         precision = predicted_matched / predicted if predicted > 0 else None
-        return cls(recall, precision, _harmonic(recall, precision), truth, predicted)
+        # Without a prediction there is no precision, but F1 is 0: everything was missed.
+        f1 = 0.0 if recall == 0 and precision is None else _harmonic(recall, precision)
+        return cls(recall, precision, f1, truth, predicted)
 
     @property
     def quality(self) -> float | None:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
-from prngeo.inference.aoi import Aoi
 from prngeo.inference.chunks import Resampling, TargetPlan
 from prngeo.inference.memory import MemoryPlan, plan_memory
 from prngeo.inference.mosaic import Mosaic, Networks, Source
 from prngeo.inference.options import PredictOptions
-from prngeo.inference.outputs import OutputGrid
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
+from prngeo.raster.aoi import Aoi
+from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.scaling import Scaling
 from prngeo.raster.scene import Scene, open_scene
 from prngeo.raster.store import TileStore
@@ -36,7 +36,7 @@ class Job:
     bundle: Bundle
     options: PredictOptions
     folder: Path
-    grid: OutputGrid
+    grid: GeoGrid
     resampling: Resampling
     aoi: Aoi | None
     targets: tuple[TargetPlan, ...]
@@ -130,9 +130,9 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
         shape = (opened.model_height, opened.model_width)
         on_scene = options.grid == "scene"
         grid = (
-            OutputGrid(opened.height, opened.width, opened.transform, opened.crs)
+            GeoGrid(opened.height, opened.width, opened.transform, opened.crs)
             if on_scene
-            else OutputGrid(*shape, opened.model_transform, opened.crs)
+            else GeoGrid(*shape, opened.model_transform, opened.crs)
         )
         refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
         yield Job(

@@ -7,16 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from affine import Affine
-from rasterio.crs import CRS
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.qgis.styles import mask_colormap
 from prngeo.raster.cog import RasterSpec
+from prngeo.raster.geogrid import GeoGrid
 
 Kind = Literal["probability", "mask", "correction"]
 KINDS: tuple[Kind, ...] = ("probability", "mask", "correction")
@@ -32,29 +29,12 @@ CLOCK_DRIFT = 10.0
 """Seconds by which the start of a process may seem to move while the system's clock is being set."""
 
 
-@dataclass(frozen=True)
-class OutputGrid:
-    """The pixels of the outputs.
-
-    Attributes:
-        height: rows.
-        width: columns.
-        transform: pixel to map coordinates.
-        crs: coordinate system or None.
-    """
-
-    height: int
-    width: int
-    transform: Affine
-    crs: CRS | None
-
-
 def raster_name(scene: str, target: str, kind: Kind) -> str:
     """File name of an output raster."""
     return f"{scene}_{target}_{kind}.tif"
 
 
-def raster_spec(grid: OutputGrid, target: str, kind: Kind, tags: dict[str, str]) -> RasterSpec:
+def raster_spec(grid: GeoGrid, target: str, kind: Kind, tags: dict[str, str]) -> RasterSpec:
     """What each kind of raster holds."""
     common = (grid.height, grid.width, grid.transform, grid.crs)
     if kind == "probability":

@@ -61,19 +61,25 @@ class NetworkCard(_Part):
 
 
 class RefinerCard(_Part):
-    """The PRN refiner and the grid of its windows, in pixels of the model grid."""
+    """The PRN refiner and the grid of its windows, in pixels of the model grid.
 
-    variant: Literal["fast"] = "fast"
+    `width` and `use_image` belong to the fast variant, `patch` (the side of a local patch) to the paper's.
+    """
+
+    variant: Literal["fast", "paper"] = "fast"
     window: Annotated[int, Field(ge=64)] = 1024
     overlap: Annotated[int, Field(ge=0)] = 256
     reduction: Literal[1, 2, 4] = 4
     width: Annotated[int, Field(ge=1)] = 16
     use_image: bool = True
+    patch: Annotated[int, Field(ge=8, multiple_of=8)] = 64
 
     @model_validator(mode="after")
     def _consistent(self) -> RefinerCard:
         if self.window % (16 * self.reduction):
             raise ValueError(f"window must be a multiple of 16 times the reduction, got {self.window}")
+        if self.variant == "paper" and self.window % self.patch:
+            raise ValueError(f"window must be a multiple of the patch, got {self.window} and {self.patch}")
         if self.overlap > self.window // 2 or self.overlap % self.reduction:
             raise ValueError(
                 f"overlap must be a multiple of the reduction and at most half the window, got {self.overlap}"

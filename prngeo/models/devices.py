@@ -51,6 +51,12 @@ def choose_compute(device: DeviceName = "auto") -> Compute:
     return Compute("cpu", "bfloat16" if _cpu_has_bfloat16() else "float32")
 
 
+def training_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device has it; a CPU without would only emulate it, many times slower than float32."""
+    enabled = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
 def cuda_reason() -> str:
     """Why torch does or does not use an NVIDIA GPU, in a few words."""
     if torch.cuda.is_available():

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle
+from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
 from prngeo.models.segmenter import Segmenter
+from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
 
 LOGIT_RANGE = 60.0
@@ -42,7 +44,7 @@ class Runtime:
         network = build_segmenter(bundle)
         _fill(network, tensors, "network.", bundle)
         self._network = network.to(compute.device).to(memory_format=torch.channels_last).eval()
-        self._refiner: FastRefiner | None = None
+        self._refiner: Refiner | None = None
         if bundle.card.refiner is not None:
             refiner = build_refiner(bundle)
             _fill(refiner, tensors, "refiner.", bundle)
@@ -136,12 +138,23 @@ def build_segmenter(bundle: Bundle) -> Segmenter:
     return Segmenter(network.architecture, network.encoder, len(bundle.card.targets), network.mean, network.std)
 
 
-def build_refiner(bundle: Bundle) -> FastRefiner:
-    """The refiner of a card that has one, untrained: the identity."""
-    refiner = bundle.card.refiner
-    assert refiner is not None, "the bundle has no refiner"
-    bands = len(bundle.card.network.mean) if refiner.use_image else 0
-    return FastRefiner(len(bundle.card.targets), bands, refiner.width, refiner.reduction)
+def build_refiner(bundle: Bundle) -> Refiner:
+    """The refiner of a card that has one, untrained."""
+    assert bundle.card.refiner is not None, "the bundle has no refiner"
+    return make_refiner(bundle.card.refiner, len(bundle.card.targets), len(bundle.card.network.mean))
+
+
+def make_refiner(card: RefinerCard, targets: int, bands: int) -> Refiner:
+    """An untrained refiner; the fast variant is then the identity.
+
+    Args:
+        card: its variant and sizes.
+        targets: number of logit channels.
+        bands: image bands of the model.
+    """
+    if card.variant == "paper":
+        return PaperCorrection(targets, card.patch, card.reduction)
+    return FastRefiner(targets, bands if card.use_image else 0, card.width, card.reduction)
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:

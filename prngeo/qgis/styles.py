@@ -81,12 +81,31 @@ def polygon_style(target: str) -> str:
         QML.
     """
     color = target_color(target)
+    return (
+        f'{HEADER}<renderer-v2 type="singleSymbol" forceraster="0" symbollevels="0" enableorderby="0">\n'
+        f"<symbols>{fill_symbol('0', color.opacity(FILL_ALPHA), color, 0.3)}</symbols>\n</renderer-v2>\n"
+        "<blendMode>0</blendMode>\n<layerOpacity>1</layerOpacity>\n</qgis>\n"
+    )
+
+
+def fill_symbol(name: str, fill: Color, outline: Color, width: float) -> str:
+    """A polygon symbol, as a part of a style.
+
+    Args:
+        name: by which the renderer calls it.
+        fill: inside.
+        outline: of the border.
+        width: of the border in millimetres.
+
+    Returns:
+        QML.
+    """
     options = {
-        "color": color.opacity(FILL_ALPHA).numbers,
+        "color": fill.numbers,
         "style": "solid",
-        "outline_color": color.numbers,
+        "outline_color": outline.numbers,
         "outline_style": "solid",
-        "outline_width": "0.3",
+        "outline_width": f"{width:g}",
         "outline_width_unit": "MM",
         "joinstyle": "miter",
     }
@@ -96,12 +115,9 @@ def polygon_style(target: str) -> str:
         f'<Option type="QString" name={quoteattr(key)} value={quoteattr(value)}/>' for key, value in options.items()
     )
     return (
-        f'{HEADER}<renderer-v2 type="singleSymbol" forceraster="0" symbollevels="0" enableorderby="0">\n'
-        '<symbols><symbol type="fill" name="0" alpha="1" clip_to_extent="1" force_rhr="0">\n'
+        f'<symbol type="fill" name={quoteattr(name)} alpha="1" clip_to_extent="1" force_rhr="0">\n'
         '<layer class="SimpleFill" enabled="1" locked="0" pass="0">\n'
-        f'<Option type="Map">{new}</Option>\n{old}\n'
-        "</layer></symbol></symbols>\n</renderer-v2>\n<blendMode>0</blendMode>\n"
-        "<layerOpacity>1</layerOpacity>\n</qgis>\n"
+        f'<Option type="Map">{new}</Option>\n{old}\n</layer></symbol>\n'
     )
 
 
@@ -150,7 +166,7 @@ def probability_style(target: str, scale: float = 1.0) -> str:
         )
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
-    return _ramp_style(stops)
+    return ramp_style(stops)
 
 
 def correction_style(target: str, limit: float = 4.0) -> str:
@@ -173,7 +189,7 @@ def correction_style(target: str, limit: float = 4.0) -> str:
         )
         for share in shares
     ]
-    return _ramp_style(stops)
+    return ramp_style(stops)
 
 
 def mask_colormap(target: str) -> dict[int, tuple[int, int, int, int]]:
@@ -211,7 +227,8 @@ def write_sidecar(raster_path: str | Path, qml: str) -> Path:
     return path
 
 
-def _ramp_style(stops: Sequence[Stop]) -> str:
+def ramp_style(stops: Sequence[Stop]) -> str:
+    """Style of a raster whose colours run from stop to stop; they rise in value."""
     low, high = f"{stops[0].value:g}", f"{stops[-1].value:g}"
     items = "".join(f"<item {stop.attributes}/>\n" for stop in stops)
     return (

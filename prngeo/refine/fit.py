@@ -1,10 +1,12 @@
-"""Fitting the fast refiner on logits that its base network made of scenes it had not seen."""
+"""Fitting a refiner on logits that its base network made of scenes it had not seen."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from prngeo.refine.losses import segmentation_loss
-from prngeo.refine.network import FastRefiner
+from prngeo.models.devices import training_precision
+from prngeo.refine.branches import Refiner
+from prngeo.refine.network import Batch
 from prngeo.refine.pseudo_labels import pseudo_labels
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class FitOptions:
     Attributes:
         window: side of a training window in pixels.
         patch: side of a pseudo-label patch in pixels.
+        pseudo: thresholds of patches chosen together or each for its own patch, see prngeo.refine.pseudo_labels.
         pseudo_weight: share of the pseudo-labels in the loss, 0 to 1; the rest is ground truth.
         steps: optimizer steps.
         batch: windows a step.
@@ -56,6 +60,7 @@ class FitOptions:
 
     window: int = 1024
     patch: int = 128
+    pseudo: Literal["joint", "per_patch"] = "joint"
     pseudo_weight: float = 0.5
     steps: int = 400
     batch: int = 2
@@ -63,16 +68,11 @@ class FitOptions:
     seed: int = 0
 
 
-def fit_refiner(
-    refiner: FastRefiner, maps: Sequence[LogitMap], options: FitOptions, device: torch.device
-) -> FastRefiner:
+def fit_refiner(refiner: Refiner, maps: Sequence[LogitMap], options: FitOptions, device: torch.device) -> Refiner:
     """Train a refiner; sources are drawn equally often.
 
-    The loss is (1 - w) times binary cross-entropy and soft Jaccard against ground truth plus w times the same against
-    jointly optimal patch-wise pseudo-labels (see prngeo.refine.pseudo_labels).
-
     Args:
-        refiner: changed in place.
+        refiner: changed in place; its variant decides the loss.
         maps: from scenes that the base network was not trained on.
         options: see FitOptions.
         device: where to compute.
@@ -83,39 +83,37 @@ def fit_refiner(
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     refiner = refiner.to(device).train()
-    optimizer = torch.optim.AdamW(refiner.parameters(), lr=options.learning_rate, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(refiner.parameters(), lr=options.learning_rate, weight_decay=refiner.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, total_steps=options.steps, pct_start=0.1
     )
-    pseudo = [_pseudo(item, options.patch) for item in maps]
+    pseudo = [_pseudo(item, options.patch, options.pseudo == "joint") for item in maps]
+    # Windows begin where patches do, so that a local branch cuts them as pseudo-labels were cut.
+    step = math.lcm(options.patch, refiner.reduction)
     sources = sorted({item.source for item in maps})
     by_source = [[i for i, item in enumerate(maps) if item.source == source] for source in sources]
-    for step in range(options.steps):
+    for number in range(options.steps):
         picks = [by_source[rng.integers(len(sources))] for _ in range(options.batch)]
         drawn = [
-            _window(maps[index], pseudo[index], refiner.reduction, options.window, rng)
+            _window(maps[index], pseudo[index], refiner.reduction, options.window, step, rng)
             for index in (pick[rng.integers(len(pick))] for pick in picks)
         ]
         logits, image, valid, truth, labels = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            correction = refiner(logits, image, valid)
-        refined = logits + correction.float()
-        known = (truth != IGNORE).float()
-        loss = (1 - options.pseudo_weight) * segmentation_loss(refined, (truth == 1).float(), known)
-        if options.pseudo_weight:
-            loss = loss + options.pseudo_weight * segmentation_loss(refined, labels.float(), known)
+        batch = Batch(logits, image, valid, (truth == 1).float(), labels.float(), (truth != IGNORE).float())
+        with training_precision(device):
+            loss = refiner.loss(batch, options.pseudo_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if (step + 1) % 20 == 0:
-            logger.info("refiner: step %d of %d, loss %.4f", step + 1, options.steps, float(loss.detach()))
+        if (number + 1) % 20 == 0:
+            logger.info("refiner: step %d of %d, loss %.4f", number + 1, options.steps, float(loss.detach()))
     return refiner.eval()
 
 
-def _pseudo(item: LogitMap, patch: int) -> NDArray[np.uint8]:
-    """(targets, H, W) pseudo-labels, jointly optimal over the map for each target."""
+def _pseudo(item: LogitMap, patch: int, joint: bool) -> NDArray[np.uint8]:
+    """(targets, H, W) pseudo-labels of the map, each target for itself."""
     labels = torch.from_numpy(item.labels)
     maps = [
         pseudo_labels(
@@ -123,6 +121,7 @@ def _pseudo(item: LogitMap, patch: int) -> NDArray[np.uint8]:
             labels[t : t + 1] == 1,
             labels[t : t + 1] != IGNORE,
             patch,
+            joint,
         )
         for t in range(len(labels))
     ]
@@ -131,11 +130,11 @@ def _pseudo(item: LogitMap, patch: int) -> NDArray[np.uint8]:
 
 
 def _window(
-    item: LogitMap, pseudo: NDArray[np.uint8], reduction: int, size: int, rng: np.random.Generator
+    item: LogitMap, pseudo: NDArray[np.uint8], reduction: int, size: int, every: int, rng: np.random.Generator
 ) -> tuple[Tensor, ...]:
     """A random window (padded as no-data if the map is smaller), flipped and rotated."""
     height, width = item.labels.shape[1:]
-    row, col = (int(rng.integers(0, max(0, n - size) // reduction, endpoint=True)) * reduction for n in (height, width))
+    row, col = (int(rng.integers(0, max(0, n - size) // every, endpoint=True)) * every for n in (height, width))
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
 
     def cut(array: NDArray[np.generic], step: int, fill: float) -> Tensor:

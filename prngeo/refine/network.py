@@ -7,11 +7,14 @@ a bias for every pixel. Its last layer starts at zero: an untrained refiner is e
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from prngeo.refine.losses import segmentation_loss
 
 LOGIT_LIMIT = 12.0
 """Logits are clamped to this absolute value before the refiner reads them."""
@@ -19,6 +22,27 @@ LOGIT_LIMIT = 12.0
 
 def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Labelled windows on one device; H and W are multiples of the refiner's reduction.
+
+    Attributes:
+        logits: (N, targets, H, W) float32, mosaicked base logits.
+        image: (N, bands, H / reduction, W / reduction) float32 in 0..1.
+        valid: (N, 1, H / reduction, W / reduction) float32, share of valid pixels.
+        truth: (N, targets, H, W) float32, 0 or 1.
+        pseudo: (N, targets, H, W) float32, 0 or 1: pseudo-labels.
+        known: (N, targets, H, W) float32, 1 where the truth counts.
+    """
+
+    logits: Tensor
+    image: Tensor
+    valid: Tensor
+    truth: Tensor
+    pseudo: Tensor
+    known: Tensor
 
 
 class FastRefiner(nn.Module):
@@ -30,6 +54,8 @@ class FastRefiner(nn.Module):
         width: channels of the first level.
         reduction: factor between the logits' resolution and the network's.
     """
+
+    weight_decay = 1e-3
 
     def __init__(self, targets: int, bands: int, width: int = 16, reduction: int = 4) -> None:
         super().__init__()
@@ -77,3 +103,16 @@ class FastRefiner(nn.Module):
         gain, bias = gain_and_bias.split(self.targets, 1)
         correction: Tensor = torch.expm1(gain.clamp(-2, 2)) * clamped + bias
         return correction
+
+    def loss(self, batch: Batch, pseudo_weight: float) -> Tensor:
+        """Cross-entropy and soft Jaccard against ground truth and pseudo-labels, see prngeo.refine.losses.
+
+        Args:
+            batch: windows with labels.
+            pseudo_weight: share of the pseudo-labels.
+        """
+        refined = batch.logits + self(batch.logits, batch.image, batch.valid).float()
+        loss = (1 - pseudo_weight) * segmentation_loss(refined, batch.truth, batch.known)
+        if pseudo_weight:
+            loss = loss + pseudo_weight * segmentation_loss(refined, batch.pseudo, batch.known)
+        return loss

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prngeo.config import TrainConfig
+from prngeo.models.devices import training_precision
 from prngeo.models.segmenter import Segmenter, load_imagenet_lite0
 from prngeo.refine.losses import segmentation_loss
 from prngeo.training.crops import Batch, CropSampler
@@ -102,7 +103,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def _step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
     image, valid, labels = (part.to(device) for part in (batch.image, batch.valid, batch.labels))
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with training_precision(device):
         logits: Tensor = network(image, valid)
     known = labels != IGNORE
     loss = segmentation_loss(logits.float(), (labels == 1).float(), known.float())

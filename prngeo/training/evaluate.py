@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prngeo.evaluation.bootstrap import intervals, pooled
+from prngeo.evaluation.pixel import Floats, ratio
 from prngeo.inference.chunks import TargetPlan, chunk_result
 from prngeo.inference.job import prepare
 from prngeo.inference.mosaic import Logits, Networks
@@ -24,7 +26,6 @@ from prngeo.training.regions import CachedRegion
 
 BLOCK = 512
 """Side of a bootstrap block in scene pixels."""
-RESAMPLES = 1000
 
 
 @dataclass
@@ -123,29 +124,28 @@ def _positives(entry: Counts) -> int:
 
 
 def _summary(source: str, target: str, entry: Counts) -> AreaCard:
-    base, refined = np.array(entry.base, float), np.array(entry.refined, float)
-    picks = np.random.default_rng(0).integers(len(base), size=(RESAMPLES, len(base)))
-    base_ious = np.array([_iou(base[pick]) for pick in picks])
-    refined_ious = np.array([_iou(refined[pick]) for pick in picks])
+    table = {"base": np.array(entry.base, float), "refined": np.array(entry.refined, float)}
+    values, ends = _ious(pooled(table)), intervals(table, _ious)
 
-    def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-        low, high = np.nanpercentile(values, [2.5, 97.5])
-        return round(float(low), 4), round(float(high), 4)
+    def rounded(name: str) -> tuple[float, float]:
+        low, high = ends[name] or (float(values[name]),) * 2
+        return round(low, 4), round(high, 4)
 
     return AreaCard(
         source=source,
         target=target,
         scenes=len(entry.scenes),
         megapixels=round(entry.pixels / 1e6, 2),
-        base_iou=round(_iou(base), 4),
-        refined_iou=round(_iou(refined), 4),
-        blocks=len(base),
-        base_interval=interval(base_ious),
-        refined_interval=interval(refined_ious),
-        gain_interval=interval(refined_ious - base_ious),
+        base_iou=round(float(values["base"]), 4),
+        refined_iou=round(float(values["refined"]), 4),
+        blocks=len(entry.base),
+        base_interval=rounded("base"),
+        refined_interval=rounded("refined"),
+        gain_interval=rounded("gain"),
     )
 
 
-def _iou(counts: NDArray[np.float64]) -> float:
-    total = counts.sum()
-    return float(counts[:, 0].sum() / total) if total else float("nan")
+def _ious(counts: Mapping[str, Floats]) -> dict[str, Floats]:
+    """IoU of (..., 3) true positives, false positives and false negatives, and the gain."""
+    base, refined = (ratio(counts[name][..., 0], counts[name].sum(-1)) for name in ("base", "refined"))
+    return {"base": base, "refined": refined, "gain": refined - base}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
-import geopandas
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 
 from prngeo.errors import UsageError
+from prngeo.raster.geogrid import GeoGrid
+from prngeo.raster.layer import Drawing, is_layer, polygons, read_layer, to_grid
 from prngeo.raster.scene import Scene
 from prngeo.raster.source import open_dataset
 from prngeo.tiling.grid import Window
 from prngeo.training.regions import IGNORE
-
-VECTOR_SUFFIXES = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet"}
 
 
 class LabelReader(Protocol):
@@ -34,7 +30,7 @@ def open_labels(path: str, scene: Scene) -> LabelReader:
     Raises:
         UsageError: a mask of another size, or a layer without coordinate system.
     """
-    return _Polygons(path, scene) if Path(path).suffix.lower() in VECTOR_SUFFIXES else _Mask(path, scene)
+    return _Polygons(path, scene) if is_layer(path) else _Mask(path, scene)
 
 
 class _Mask:
@@ -64,19 +60,9 @@ class _Polygons:
     """
 
     def __init__(self, path: str, scene: Scene) -> None:
-        layer = geopandas.read_file(path)
-        if scene.crs is not None:
-            if layer.crs is None:
-                raise UsageError(f"{path} has no coordinate system, its scene {scene.path} has one.")
-            layer = layer.to_crs(scene.crs)
-        elif layer.crs is not None and not layer.crs.is_engineering:  # GeoPackage's "undefined" is one of those.
-            raise UsageError(f"{path} is in {layer.crs.to_string()}, its scene {scene.path} has no such system.")
-        self._shapes = list(layer.geometry[layer.geom_type.isin(["Polygon", "MultiPolygon"]) & ~layer.is_empty])
-        self._transform = scene.transform if scene.georeferenced else Affine.scale(1, -1)
+        grid = GeoGrid(scene.height, scene.width, scene.transform, scene.crs)
+        placed = to_grid(read_layer(path, path).geometry, grid, path, f"its scene {scene.path}")
+        self._drawing = Drawing(polygons(placed).to_numpy(), grid)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        if not self._shapes:
-            return np.zeros(window.shape, np.uint8)
-        transform = self._transform @ Affine.translation(window.col, window.row)
-        drawn: NDArray[np.uint8] = rasterize(self._shapes, out_shape=window.shape, transform=transform, dtype="uint8")
-        return drawn
+        return (self._drawing.read(window) > 0).astype(np.uint8)

@@ -18,11 +18,11 @@ from prngeo.config import TrainConfig
 from prngeo.models.bundle import Bundle, write_bundle
 from prngeo.models.card import Calibration, Card, DataCard, Gate, NetworkCard, RefinerCard, TargetCard
 from prngeo.models.devices import choose_compute
-from prngeo.models.runtime import Runtime
+from prngeo.models.runtime import Runtime, make_refiner
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from prngeo.refine.branches import Refiner
 from prngeo.refine.calibrate import Histogram, Tuned, tune
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
-from prngeo.refine.network import FastRefiner
 from prngeo.refine.pseudo_labels import pseudo_labels
 from prngeo.training.base import train_base
 from prngeo.training.evaluate import evaluate_tests
@@ -55,17 +55,7 @@ def train(config: TrainConfig) -> Path:
     runtime = Runtime(provisional, compute)
     refiner = _refiner(config, provisional, runtime, cache, folder, device)
     tensors = _named(base, "network.") | _named(refiner, "refiner.")
-    card = provisional.card.model_copy(
-        update={
-            "refiner": RefinerCard(
-                window=config.refiner.window,
-                overlap=config.refiner.overlap,
-                reduction=config.refiner.reduction,
-                width=config.refiner.width,
-                use_image=config.refiner.use_image,
-            )
-        }
-    )
+    card = provisional.card.model_copy(update={"refiner": _refiner_card(config)})
     candidate = write_bundle(folder / "candidate", card, tensors)
     runtime = Runtime(candidate, compute)
     targets = _judge(config, load_regions(cache, "validation"), candidate, runtime)
@@ -137,12 +127,24 @@ def _band_statistics(regions: list[CachedRegion]) -> tuple[list[float], list[flo
     return [round(float(v), 4) for v in values.mean(0)], [round(float(v), 4) for v in values.std(0)]
 
 
+def _refiner_card(config: TrainConfig) -> RefinerCard:
+    settings = config.refiner
+    return RefinerCard(
+        variant=settings.variant,
+        window=settings.window,
+        overlap=settings.overlap,
+        reduction=settings.reduction,
+        width=settings.width,
+        use_image=settings.use_image,
+        patch=settings.patch if settings.variant == "paper" else 64,
+    )
+
+
 def _refiner(
     config: TrainConfig, bundle: Bundle, runtime: Runtime, cache: Path, folder: Path, device: torch.device
-) -> FastRefiner:
+) -> Refiner:
     settings = config.refiner
-    bands = len(IMAGENET_MEAN) if settings.use_image else 0
-    refiner = FastRefiner(len(config.targets), bands, settings.width, settings.reduction)
+    refiner = make_refiner(_refiner_card(config), len(config.targets), len(IMAGENET_MEAN))
     finished = folder / f"refiner-{bundle.card.weights_sha256[:16]}.pt"
     if finished.exists():
         refiner.load_state_dict(torch.load(finished, map_location="cpu", weights_only=True))
@@ -154,6 +156,7 @@ def _refiner(
     options = FitOptions(
         window=settings.window,
         patch=settings.patch,
+        pseudo=settings.pseudo,
         pseudo_weight=settings.pseudo_weight,
         steps=settings.steps,
         batch=settings.batch,

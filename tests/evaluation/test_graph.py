@@ -305,7 +305,7 @@ class TestTopo:
         assert topo(NOTHING, GRID).recall is None
         assert topo(NOTHING, GRID).precision == 0
         assert topo(GRID, NOTHING).recall == 0
-        assert topo(GRID, NOTHING).f1 is None
+        assert topo(GRID, NOTHING).f1 == 0
 
 
 class TestJunctions:
@@ -330,7 +330,7 @@ class TestJunctions:
         bare = roads([(0, 0), (100, 0)])
         assert junctions(bare, bare) == Matching(None, None, None, 0, 0)
         assert junctions(self.CROSS, bare).recall == 0
-        assert junctions(self.CROSS, bare).f1 is None
+        assert junctions(self.CROSS, bare).f1 == 0
 
 
 class TestBufferMatching:

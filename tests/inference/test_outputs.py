@@ -11,14 +11,14 @@ from prngeo.errors import UsageError
 from prngeo.files import refuse_existing
 from prngeo.inference.outputs import (
     KINDS,
-    OutputGrid,
     publish,
     raster_name,
     raster_spec,
     staging,
 )
+from prngeo.raster.geogrid import GeoGrid
 
-GRID = OutputGrid(10, 20, Affine.identity(), CRS.from_epsg(32630))
+GRID = GeoGrid(10, 20, Affine.identity(), CRS.from_epsg(32630))
 
 
 def tree(folder):

@@ -133,6 +133,11 @@ def qgis_is_missing() -> bool:
 
 def open_in_qgis(folder: Path, sources: dict[str, str]) -> dict[str, Any]:
     """What a fresh QGIS profile shows for layers opened by their paths alone."""
+    return run_in_qgis(folder, LOAD, sources)
+
+
+def run_in_qgis(folder: Path, script: str, sources: dict[str, str]) -> dict[str, Any]:
+    """What a script prints, as JSON after SHOWN, with the sources as its argument."""
     for name in ("config", "runtime"):
         (folder / name).mkdir(mode=0o700)
     foreign = ("PYTHONPATH", "PYTHONHOME", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA")
@@ -141,7 +146,7 @@ def open_in_qgis(folder: Path, sources: dict[str, str]) -> dict[str, Any]:
         "QGIS_CUSTOM_CONFIG_PATH": str(folder / "config"),
         "XDG_RUNTIME_DIR": str(folder / "runtime"),
     }
-    command = [QGIS_PYTHON, "-c", LOAD, json.dumps(sources)]
+    command = [QGIS_PYTHON, "-c", script, json.dumps(sources)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert run.returncode == 0, run.stderr
     return dict(json.loads(run.stdout.split("SHOWN")[1]))

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from prngeo.refine.losses import segmentation_loss
+from prngeo.refine.losses import _focal, edge_map, paper_loss, segmentation_loss
 
 
 def case(seed=0):
@@ -52,3 +53,50 @@ def test_value_by_hand():
     truth, known = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     known[0, 0, 0, 0] = 1
     assert segmentation_loss(logits, truth, known) == pytest.approx(0.6931 + 0.25, abs=1e-4)
+
+
+def paper(logits, truth, pseudo, known=None, weight=0.7):
+    maps = [torch.tensor(part, dtype=torch.float32)[None, None] for part in (logits, truth, pseudo)]
+    known = torch.ones_like(maps[0]) if known is None else torch.tensor(known, dtype=torch.float32)[None, None]
+    return float(paper_loss([maps[0], maps[0]], *maps[1:], known, weight))
+
+
+def test_the_papers_loss_by_hand():
+    """A single pixel has no edge, which leaves focal loss and weighted cross-entropy."""
+    p = 1 / (1 + np.exp(-0.4))
+    focal = 0.75 * (1 - p) ** 2 * -np.log(p)
+    ground = -np.log(1 - p)
+    edges = -np.log(1)  # no edge in either
+    expected = 0.7 * (0.7 * focal + 0.3 * edges) + 0.3 * ground
+    assert paper([[0.4]], [[0.0]], [[1.0]]) == pytest.approx(expected, rel=1e-5)
+    assert paper([[0.4]], [[1.0]], [[1.0]], weight=0.0) == pytest.approx(-1.12 * np.log(p), rel=1e-5)
+
+
+def test_focal_loss_is_torchvisions():
+    from torchvision.ops import sigmoid_focal_loss
+
+    generator = torch.Generator().manual_seed(0)
+    logits, truth = torch.randn(2, 50, generator=generator), (torch.rand(2, 50, generator=generator) > 0.5).float()
+    torch.testing.assert_close(_focal(logits, truth), sigmoid_focal_loss(logits, truth, alpha=0.75, gamma=2))
+
+
+def test_an_edge_is_where_a_pixel_rises_over_its_neighbors():
+    flat = edge_map(torch.full((1, 1, 5, 5), 0.7))
+    torch.testing.assert_close(flat, torch.zeros_like(flat), atol=1e-5, rtol=0)
+    square = torch.zeros(1, 1, 7, 7)
+    square[..., 2:5, 2:5] = 1
+    edges = edge_map(square)[0, 0]
+    assert (edges[2:5, 2:5] > 0.9).sum() == 8
+    assert edges[3, 3] == 0
+    assert edges[square[0, 0] == 0].sum() == 0
+
+
+def test_unknown_pixels_have_no_part_in_the_papers_loss():
+    logits, truth, pseudo = np.random.default_rng(0).normal(size=(3, 6, 6))
+    truth, pseudo = (truth > 0).astype(float), (pseudo > 0).astype(float)
+    known = np.ones((6, 6))
+    known[:, 3:] = 0
+    other = truth.copy()
+    other[:, 3:] = 1 - other[:, 3:]
+    assert paper(logits, truth, pseudo, known) == paper(logits, other, pseudo, known)
+    assert paper(logits, truth, pseudo, np.zeros((6, 6))) == 0

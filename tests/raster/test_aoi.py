@@ -7,8 +7,8 @@ from rasterio.crs import CRS
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from prngeo.errors import UsageError
-from prngeo.inference.aoi import Aoi
-from prngeo.inference.outputs import OutputGrid
+from prngeo.raster.aoi import Aoi
+from prngeo.raster.geogrid import GeoGrid
 from prngeo.tiling.grid import Grid, Window
 from prngeo.vectorize.write import write_layers
 
@@ -19,7 +19,7 @@ WHOLE = Window(0, 0, 90, 120)
 
 
 def grid(transform=NORTH_UP, epsg=32630):
-    return OutputGrid(WHOLE.height, WHOLE.width, transform, CRS.from_epsg(epsg) if epsg else None)
+    return GeoGrid(WHOLE.height, WHOLE.width, transform, CRS.from_epsg(epsg) if epsg else None)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_an_area_far_larger_than_the_scene_covers_it(write, bounds):
 def test_a_long_straight_edge_bends_with_the_projection(write):
     """A parallel is an arc in UTM: over this scene of 40 km its chord runs 40 m beside it."""
     side = 40_000
-    wide = OutputGrid(side, side, Affine(1, 0, X, 0, -1, Y), CRS.from_epsg(32630))
+    wide = GeoGrid(side, side, Affine(1, 0, X, 0, -1, Y), CRS.from_epsg(32630))
     lat = geopandas.GeoSeries.from_xy([X], [Y - side / 2], crs=32630).to_crs(4326).y[0]
     aoi = Aoi(write([box(-9, lat, 9, lat + 5)], 4326), wide)
     for col in (0, 10_000, 20_000, side - 1):

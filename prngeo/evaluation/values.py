@@ -1,0 +1,177 @@
+"""What the numbers of a raster mean: a mask, or probabilities on one of the scales that tools write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+
+from prngeo.errors import UsageError
+from prngeo.evaluation.options import Values
+from prngeo.evaluation.pixel import LEVELS, STEP
+from prngeo.raster.source import reading
+from prngeo.raster.validity import ValidityRule
+from prngeo.tiling.grid import Window
+
+_SAMPLES = 6  # windows along each axis that are looked at
+_SIDE = 128  # their side in pixels
+SLACK = 4e-7
+"""Of a probability: float32 rounding of a stored value does not put it below a threshold or outside 0..1."""
+_CLASSES = 20  # integer values up to here look like class numbers, not like percent
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How stored values become a mask or probabilities.
+
+    Attributes:
+        kind: mask or probability.
+        scale: probability = stored * scale + offset, or logit of it.
+        offset: see scale.
+        logit: True if that is a logit.
+        told: how a message describes it.
+        option: the option that says otherwise.
+        top: of a mask that was recognized by its values, the value of objects (1 or 255); None if the user called it
+            a mask, and then everything but 0 is an object.
+        guessed: a scale of probabilities that values alone told, so that it should be shown.
+    """
+
+    kind: Literal["mask", "probability"]
+    scale: float
+    offset: float
+    logit: bool
+    told: str
+    option: str
+    top: int | None = None
+    guessed: bool = False
+
+    def probability(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of stored values of any shape."""
+        scaled = values.astype(np.float64) * self.scale + self.offset
+        return 0.5 + 0.5 * np.tanh(0.5 * scaled) if self.logit else scaled
+
+
+def level_of(probability: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Levels 0..250 of probabilities: the number of whole steps of 0.004 in them."""
+    return np.clip(np.floor((probability + SLACK) / STEP), 0, LEVELS - 1).astype(np.int64)
+
+
+def find_meaning(
+    path: str, what: str, dataset: DatasetReader, rule: ValidityRule, wanted: Values, option: str
+) -> Meaning:
+    """What the numbers of an open raster mean.
+
+    Args:
+        path: as opened.
+        what: how messages call it, such as `TRUTH roads.tif`.
+        dataset: the raster; its first band counts.
+        rule: tells its valid pixels.
+        wanted: what the user says; "auto" looks at samples of the values. A band that carries a scale needs no more
+            than that to be a probability, so "percent" and "byte" are not applied on top of it.
+        option: the option by which the user says it.
+
+    Raises:
+        UsageError: the values fit nothing known, or not what was told.
+    """
+    scale, offset = float(dataset.scales[0]), float(dataset.offsets[0])
+    if (scale, offset) != (1.0, 0.0) and wanted in ("auto", "unit", "percent", "byte"):
+        return Meaning("probability", scale, offset, False, f"a probability, stored with scale {scale:g}", option)
+    sample, guessed = _sample(path, dataset, rule), False
+    if wanted == "mask":
+        return Meaning("mask", 1.0, 0.0, False, "a mask", option)
+    if wanted == "auto":
+        found = set(np.unique(sample).tolist())
+        if found <= {0, 1} or found <= {0, 255}:
+            top = 1 if found <= {0, 1} else 255
+            return Meaning("mask", 1.0, 0.0, False, f"a mask of 0 and {top}", option, top)
+        wanted, guessed = _guess(what, sample, option), True
+    top = {"unit": 1, "percent": 100, "byte": 255, "logit": 1}[wanted]
+    told = "a logit" if wanted == "logit" else f"a probability in 0..{top}"
+    meaning = Meaning(
+        "probability", scale / top, offset / top, wanted == "logit", told, option, None, guessed and top > 1
+    )
+    check_values(what, sample, meaning)
+    return meaning
+
+
+def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
+    """Refuse valid values that contradict the meaning found from samples.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if meaning.logit or not values.size or (meaning.kind == "mask" and meaning.top is None):
+        return
+    if meaning.kind == "mask":
+        others = values[(values != 0) & (values != meaning.top)]
+        if not others.size:
+            return
+        if {0, 1, meaning.top} | set(np.unique(others).tolist()) <= {0, 1, 255}:
+            raise UsageError(_unmarked(what, meaning.option))
+    else:
+        low, high = (float(value) * meaning.scale + meaning.offset for value in (values.min(), values.max()))
+        if low >= -SLACK and high <= 1 + SLACK:
+            return
+    raise UsageError(
+        f"{what} was read as {meaning.told}, but holds values from {float(values.min()):g} to "
+        f"{float(values.max()):g}. {_choice(meaning.option)} If some pixels are missing data, mark them with "
+        "`gdal_edit.py -a_nodata`."
+    )
+
+
+def _choice(option: str) -> str:
+    return f"Say what they mean with {option} mask, unit (0..1), percent (0..100), byte (0..255) or logit."
+
+
+def _unmarked(what: str, option: str) -> str:
+    return (
+        f"{what} holds 0, 1 and 255, and does not say whether 255 is nodata. If it is, mark it with `gdal_edit.py "
+        f"-a_nodata 255`; otherwise give {option} mask, which takes everything but 0 for an object."
+    )
+
+
+def _guess(what: str, sample: NDArray[Any], option: str) -> Literal["unit", "percent", "byte"]:
+    """The scale of probabilities of which some are neither 0 nor the top."""
+    found = np.unique(sample)
+    low, high = float(found[0]), float(found[-1])
+    shown = f"{what} holds values from {low:g} to {high:g}"
+    if sample.dtype.kind == "f":
+        if low >= -SLACK and high <= 1 + SLACK:
+            return "unit"
+        raise UsageError(f"{shown}, which is neither a mask nor a probability in 0..1. {_choice(option)}")
+    if set(found.tolist()) <= {0, 1, 255}:
+        raise UsageError(_unmarked(what, option))
+    if low < 0 or high > 255:
+        raise UsageError(
+            f"{shown}, which is no probability as it stands. If they are scaled, say so in the file, for example with "
+            f"`gdal_edit.py -scale {1 / 10 ** len(str(int(high))):g}`. {_choice(option)}"
+        )
+    if high <= _CLASSES:
+        raise UsageError(
+            f"{shown}: these look like class numbers. Take one class out of them, for example with "
+            f'`gdal_calc.py -A in.tif --calc="A==1" --outfile=mask.tif`. {_choice(option)}'
+        )
+    return "percent" if high <= 100 else "byte"
+
+
+def _sample(path: str, dataset: DatasetReader, rule: ValidityRule) -> NDArray[Any]:
+    """Valid values of windows spread evenly over the raster, at full resolution."""
+    parts = []
+    for row in _starts(dataset.height):
+        for col in _starts(dataset.width):
+            window = Window(row, col, min(_SIDE, dataset.height - row), min(_SIDE, dataset.width - col))
+            with reading(path, window):
+                place = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+                values = dataset.read([1], window=place)
+                valid = rule.read(dataset, window, values=values)
+            parts.append(values[0][valid])
+    return np.concatenate(parts)
+
+
+def _starts(length: int) -> list[int]:
+    last = max(0, length - _SIDE)
+    return sorted({round(last * index / (_SAMPLES - 1)) for index in range(_SAMPLES)})

@@ -1,0 +1,170 @@
+"""Vector layers: read with errors a user can act on, brought to a raster's coordinates, drawn on its pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.features import rasterize
+
+from prngeo.errors import UsageError
+from prngeo.raster.geogrid import GeoGrid
+from prngeo.tiling.grid import Window
+
+SUFFIXES = {".gpkg", ".geojson", ".json", ".geojsonl", ".shp", ".fgb", ".parquet", ".gml", ".kml", ".pbf", ".gdb"}
+"""Endings of files that are vector layers without looking inside."""
+
+
+def split_layer(name: str) -> tuple[str, str | None]:
+    """Path and layer of `file.gpkg|layername=roads`, as QGIS writes it; the layer is None if none is named."""
+    path, _, rest = name.partition("|")
+    options = dict(part.split("=", 1) for part in rest.split("|") if "=" in part)
+    return path, options.get("layername")
+
+
+def is_layer(name: str) -> bool:
+    """True for a vector file, by its ending."""
+    return Path(split_layer(name)[0]).suffix.lower() in SUFFIXES
+
+
+def read_layer(name: str, what: str, prefer: str | None = None) -> geopandas.GeoDataFrame:
+    """Read a layer.
+
+    Args:
+        name: a file, or `file.gpkg|layername=roads`.
+        what: how messages call it, such as `--aoi area.gpkg`.
+        prefer: layer to take from a file that holds several and of which none was named.
+
+    Raises:
+        UsageError: no such file or layer, several layers, or no geometries.
+    """
+    path, layer = split_layer(name)
+    if not path.startswith("/vsi") and "://" not in path and not Path(path).exists():
+        raise UsageError(f"{what}: no such file.")
+    try:
+        if Path(path).suffix.lower() == ".parquet":
+            frame = geopandas.read_parquet(path)
+        else:
+            frame = geopandas.read_file(path, layer=layer or _choose(path, what, prefer))
+    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
+        raise UsageError(f"{what} cannot be read as a vector layer: {error}.") from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise UsageError(f"{what} has no geometries.")
+    return frame
+
+
+def _choose(path: str, what: str, prefer: str | None) -> str | None:
+    """The layer of a file that names none: the only one with geometries, or the preferred one."""
+    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if prefer in names:
+        return prefer
+    if len(names) > 1:
+        raise UsageError(
+            f"{what} holds {len(names)} layers ({', '.join(names[:8])}); name one as '{path}|layername={names[0]}'."
+        )
+    return names[0] if names else None
+
+
+def to_grid(
+    geometry: geopandas.GeoSeries, grid: GeoGrid, what: str, beside: str = "the scene", cut: bool = True
+) -> geopandas.GeoSeries:
+    """Geometries in the coordinates of a grid, without empty ones.
+
+    Before they are projected they are cut near the grid, since far from it (a polygon of the whole world) a
+    projection has no coordinates to give, and their edges are divided, since a straight edge is a curve elsewhere.
+
+    Args:
+        geometry: with its own coordinate system.
+        grid: the pixels; without georeferencing geometries are in pixels with y = -row.
+        what: how messages call the layer.
+        beside: how they call the grid.
+        cut: leave out what lies far from the grid; geometries outside then go missing.
+
+    Raises:
+        UsageError: one of the two has a coordinate system and the other has none.
+    """
+    crs = geometry.crs
+    if grid.crs is None:
+        if crs is not None and not crs.is_engineering:  # GeoPackage's "undefined" is one of those.
+            raise UsageError(
+                f"{what} is in {crs.to_string()}, but {beside} has no coordinate system to place it in; give its "
+                "geometries in pixels (x = column, y = -row) without one."
+            )
+        return _filled(geometry.set_crs(None, allow_override=True))
+    if crs is None:
+        raise UsageError(
+            f"{what} has no coordinate system, {beside} has {grid.crs.to_string()}; define it, for example with "
+            "`ogr2ogr -a_srs EPSG:4326 out.gpkg in.gpkg`."
+        )
+    if crs == grid.crs:
+        return _filled(geometry)
+    if cut:
+        geometry = _near(geometry, grid)
+    return _filled(_filled(geometry).to_crs(grid.crs))
+
+
+def _near(geometry: geopandas.GeoSeries, grid: GeoGrid) -> geopandas.GeoSeries:
+    corners = [grid.transform @ (col, row) for row in (0, grid.height) for col in (0, grid.width)]
+    outline = shapely.MultiPoint(corners).convex_hull
+    step = max(1e-9, outline.length / 400)
+    around = geopandas.GeoSeries([shapely.segmentize(outline, step)], crs=grid.crs).to_crs(geometry.crs)
+    left, bottom, right, top = around.total_bounds
+    if not np.isfinite([left, bottom, right, top]).all():
+        return geometry
+    margin = max(right - left, top - bottom) / 10
+    near = geometry.clip_by_rect(left - margin, bottom - margin, right + margin, top + margin)
+    return near.segmentize(margin / 5)
+
+
+def _filled(geometry: geopandas.GeoSeries) -> geopandas.GeoSeries:
+    found = geometry.to_numpy()
+    return geometry[~(shapely.is_missing(found) | shapely.is_empty(found))]
+
+
+def polygons(geometry: geopandas.GeoSeries) -> geopandas.GeoSeries:
+    """Valid polygons, each part with its geometry's index; without the lines and points that repairing leaves."""
+    parts = _filled(geometry).make_valid().explode().explode()
+    return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
+
+
+class Drawing:
+    """Shapes on the pixels of a grid; a pixel belongs to a polygon if its center lies inside.
+
+    Args:
+        shapes: (n,) shapely geometries in the grid's coordinates.
+        grid: the pixels.
+        ids: (n,) positive int32 numbers, 1 to n if None; where shapes overlap, the last one counts.
+    """
+
+    def __init__(self, shapes: NDArray[np.object_], grid: GeoGrid, ids: NDArray[np.int32] | None = None) -> None:
+        self.shapes = shapes
+        self.ids = np.arange(1, len(shapes) + 1, dtype=np.int32) if ids is None else ids
+        self._transform = grid.drawing_transform
+        self._tree = shapely.STRtree(shapes)
+
+    def footprint(self, window: Window) -> shapely.Geometry:
+        """The window's outline in map coordinates."""
+        corners = [(window.col, window.row), (window.col_end, window.row)]
+        corners += [(window.col_end, window.row_end), (window.col, window.row_end)]
+        return shapely.Polygon([self._transform @ corner for corner in corners])
+
+    def near(self, window: Window) -> NDArray[np.int64]:
+        """Sorted indices of the shapes that touch a window."""
+        return np.sort(self._tree.query(self.footprint(window), predicate="intersects"))
+
+    def read(self, window: Window) -> NDArray[np.int32]:
+        """(h, w) int32: the number of the shape at each pixel's center, 0 where there is none."""
+        chosen = self.near(window)
+        if not len(chosen):
+            return np.zeros(window.shape, np.int32)
+        pairs: list[tuple[Any, int]] = list(zip(self.shapes[chosen], self.ids[chosen].tolist(), strict=True))
+        transform = self._transform @ Affine.translation(window.col, window.row)
+        drawn: NDArray[np.int32] = rasterize(pairs, out_shape=window.shape, transform=transform, dtype="int32")
+        return drawn
