@@ -30,6 +30,8 @@ class VectorizeOptions:
         min_area: smallest polygon in m2 (without CRS and `pixel_size`: pixels).
         min_hole: holes smaller than this are filled, m2.
         simplify: tolerance of outlines in metres; 0 keeps the pixel edges.
+        regularize: give buildings straight walls and right angles.
+        split: split objects where the probability dips by this much between two parts; not if None.
         connectivity: 4 or 8.
         pixel_size: metres a pixel where the raster has no CRS.
         overwrite: replace an existing output.
@@ -42,6 +44,8 @@ class VectorizeOptions:
     min_area: float = 4.0
     min_hole: float = 0.0
     simplify: float = 0.0
+    regularize: bool = False
+    split: float | None = None
     connectivity: Literal[4, 8] = 4
     pixel_size: float | None = None
     overwrite: bool = False
@@ -122,6 +126,8 @@ def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame
         min_area=options.min_area,
         min_hole=options.min_hole,
         simplify=options.simplify,
+        regularize=options.regularize,
+        split=options.split,
         connectivity=options.connectivity,
         pixel_size=options.pixel_size,
     )

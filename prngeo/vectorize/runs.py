@@ -42,8 +42,8 @@ class Runs:
         """Length of each run, (runs,)."""
         return self.stop - self.start
 
-    def take(self, keep: NDArray[np.bool_]) -> Runs:
-        """Only the runs where `keep`, (runs,), is true."""
+    def take(self, keep: NDArray[np.bool_] | Integers) -> Runs:
+        """Only some runs: where `keep`, bool (runs,), is true, or those of these numbers."""
         return Runs(self.start[keep], self.stop[keep], self.pitch)
 
     def overlaps(self, start: Integers, stop: Integers) -> tuple[Integers, Integers]:
