@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 AXIS_DEGREES = 20.0
-"""Edges that turn less from one of the building's directions are taken to run along it."""
+"""Edges that turn less from one of the building's directions are turned to run along it, if their ends stay near."""
 FREE_LENGTH = 4.0
 """An edge in another direction counts if it is this many tolerances long; a shorter one is a cut corner."""
 PARALLEL_DEGREES = 12.0
@@ -166,7 +166,8 @@ def _lines(middles: Floats, corners: NDArray[np.int64], tolerance: float) -> lis
     for points in _stretches(middles, corners):
         center, direction, length = _fitted(points)
         off = np.degrees(np.arctan2(np.abs(direction[1]), np.abs(direction[0])))
-        if min(off, 90 - off) <= AXIS_DEGREES:
+        turn = min(off, 90 - off)
+        if turn <= AXIS_DEGREES and length / 2 * np.sin(np.radians(turn)) <= tolerance:
             lines.append(_along(0 if off < 45 else 1, _trimmed(points), direction))
         elif length >= FREE_LENGTH * tolerance:
             lines.append(Line(None, _trimmed(points), center, direction))

@@ -41,7 +41,7 @@ def regularize(
     """
     result = simple.copy()
     square = _moved(exact, to_square)
-    back: Floats = np.linalg.inv(to_square)
+    back = np.asarray(np.linalg.inv(to_square), float)
     for members in _members(groups):
         found = _straightened(exact[members], square[members], to_square, tolerance, limit)
         if found is not None:
@@ -105,10 +105,12 @@ def _outline(polygon: shapely.Polygon, to_square: Floats, tolerance: float) -> s
     if len(turns) < 3:
         return None
     angle = dominant_angle(rings[0], turns)
-    corners = [fit_ring(ring, angle, tolerance) for ring in rings]
-    if any(ring is None for ring in corners):
+    corners = fit_ring(rings[0], angle, tolerance)
+    if corners is None:
         return None
-    outline = shapely.Polygon(corners[0], corners[1:])
+    holes = [fit_ring(ring, angle, tolerance) for ring in rings[1:]]
+    plain = [shapely.get_coordinates(ring.simplify(tolerance)) @ to_square for ring in polygon.interiors]
+    outline = shapely.Polygon(corners, [one if hole is None else hole for hole, one in zip(holes, plain, strict=True)])
     return outline if outline.is_valid else None
 
 
