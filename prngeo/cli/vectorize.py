@@ -82,7 +82,7 @@ def vectorize(
         bool,
         typer.Option(
             "--regularize/--no-regularize",
-            help="Straight walls and right angles for buildings; --simplify says within how much (2.5 pixels if 0).",
+            help="Straight walls and right angles for buildings; --simplify says within how much (2 pixels if 0).",
             rich_help_panel=SHAPE,
         ),
     ] = False,

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 AXIS_DEGREES = 20.0
 """Edges that turn less from one of the building's directions are turned to run along it, if their ends stay near."""
-FREE_LENGTH = 4.0
+FREE_LENGTH = 3.0
 """An edge in another direction counts if it is this many tolerances long; a shorter one is a cut corner."""
 PARALLEL_DEGREES = 12.0
 SMALLEST_RADIUS = 3.0

@@ -21,7 +21,7 @@ from prngeo.vectorize.split import split_objects
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
 SLIVER = 1e-9
-DEFAULT_TOLERANCE = 2.5
+DEFAULT_TOLERANCE = 2.0
 """Pixels within which outlines are straightened if no tolerance is given."""
 
 
@@ -66,7 +66,7 @@ def polygonize(
         simplify: tolerance in metres (without CRS and `pixel_size`: pixels), 0 for exact outlines. A corner
             goes if its triangle with the neighbouring corners is smaller than about the tolerance squared.
         regularize: give buildings straight walls and right angles, see `prngeo.vectorize.regularize`; `simplify` is
-            then how far walls may be straightened (2.5 pixels if 0), and outlines that would lose more than
+            then how far walls may be straightened (2 pixels if 0), and outlines that would lose more than
             0.15 of their IoU with the exact one are simplified instead.
         split: split objects where the probability dips by at least this much between two parts, see
             `prngeo.vectorize.split`; parts share their border exactly, also after simplifying and regularizing.
@@ -117,7 +117,7 @@ def polygonize(
             smallest = max(1.0, min_area / plane.pixel_area)
             runs, labels, whole = split_objects(runs, labels, probability, split, smallest)
         columns = _attributes(runs, labels, zonal_sums(runs, labels, probability, changed), probability, changed)
-    geometry = exact_geometry(runs, labels, connectivity)
+    geometry = exact_geometry(runs, labels, connectivity) if split is None else trace(runs, labels).noded().geometry()
     if regularize and len(geometry):
         tolerance = simplify or DEFAULT_TOLERANCE * plane.side
         simple = plane.simplify(geometry, tolerance)

@@ -19,6 +19,8 @@ from prngeo.vectorize.runs import Integers, Labels, Runs, connected
 
 LIMIT = 0.85
 """Smallest IoU of a regular outline with the exact one."""
+GRID = 2.0**-10
+"""Corners of buildings that share walls lie on a grid of this many pixels, so that walls meet exactly."""
 SPECK = 1e-6
 """Areas in pixels that are rounding."""
 
@@ -117,13 +119,13 @@ def _outline(polygon: shapely.Polygon, to_square: Floats, tolerance: float) -> s
 def _cut(outline: shapely.Polygon, parts: Geometries, tolerance: float) -> Geometries | None:
     """Cut a straightened outline along the straightened walls between its parts."""
     walls = list(_walls(parts, tolerance))
-    lines = shapely.union_all([outline.boundary, *walls])
+    lines = shapely.union_all([outline.boundary, *walls], grid_size=GRID)
     faces = np.asarray(shapely.get_parts(shapely.polygonize([lines])), object)
     faces = faces[shapely.contains(outline, shapely.point_on_surface(faces))]
     shares = np.array([shapely.area(shapely.intersection(face, parts)) for face in faces])
     if not len(faces) or set(shares.argmax(1)) != set(range(len(parts))):
         return None
-    pieces = [shapely.coverage_union_all(faces[shares.argmax(1) == part]) for part in range(len(parts))]
+    pieces = [shapely.union_all(faces[shares.argmax(1) == part], grid_size=GRID) for part in range(len(parts))]
     return np.array(pieces, object) if all(piece.geom_type == "Polygon" for piece in pieces) else None
 
 
