@@ -110,10 +110,18 @@ def _outline(polygon: shapely.Polygon, to_square: Floats, tolerance: float) -> s
     corners = fit_ring(rings[0], angle, tolerance)
     if corners is None:
         return None
-    holes = [fit_ring(ring, angle, tolerance) for ring in rings[1:]]
-    plain = [shapely.get_coordinates(ring.simplify(tolerance)) @ to_square for ring in polygon.interiors]
-    outline = shapely.Polygon(corners, [one if hole is None else hole for hole, one in zip(holes, plain, strict=True)])
+    holes = [
+        _simple_hole(hole, tolerance) @ to_square if (fitted := fit_ring(ring, angle, tolerance)) is None else fitted
+        for hole, ring in zip(polygon.interiors, rings[1:], strict=True)
+    ]
+    outline = shapely.Polygon(corners, holes)
     return outline if outline.is_valid else None
+
+
+def _simple_hole(hole: shapely.LinearRing, tolerance: float) -> Floats:
+    """Corners of a hole that is too small to be straightened, in pixel coordinates."""
+    simple = shapely.get_coordinates(hole.simplify(tolerance))
+    return np.asarray(simple if len(simple) > 4 else shapely.get_coordinates(hole), float)
 
 
 def _cut(outline: shapely.Polygon, parts: Geometries, tolerance: float) -> Geometries | None:
