@@ -80,18 +80,12 @@ def circle(center: Floats, radius: float) -> Floats:
 
 def bends(middles: Floats, tolerance: float) -> NDArray[np.int64]:
     """Where an outline, (edges, 2), bends by more than the tolerance: indices, int64 (bends,)."""
+    # Douglas-Peucker keeps the first point wherever it lies: the one farthest out is a corner.
+    first = int(np.hypot(*(middles - middles.mean(0)).T).argmax())
     numbered = np.column_stack([middles, np.arange(len(middles))])
-    line = shapely.LinearRing(np.vstack([numbered, numbered[:1]]))
+    line = shapely.LinearRing(np.vstack([numbered[first:], numbered[: first + 1]]))
     kept = shapely.get_coordinates(shapely.simplify(line, tolerance, preserve_topology=False), include_z=True)
-    found = np.unique(kept[:, 2].astype(np.int64))
-    # The ring's first point is kept wherever it lies.
-    if len(found) > 3 and found[0] == 0:
-        before, here, after = middles[found[-1]], middles[0], middles[found[1]]
-        along = after - before
-        length = np.hypot(*along)
-        if length and abs(_cross(along, here - before)) / length < tolerance:
-            found = found[1:]
-    return found
+    return np.unique(kept[:, 2].astype(np.int64))
 
 
 def dominant_angle(middles: Floats, corners: NDArray[np.int64]) -> float:
