@@ -76,7 +76,7 @@ def write_tables(layers: Mapping[str, gpd.GeoDataFrame], output: str) -> None:
     for name, frame in layers.items():
         if frame.crs is not None and frame.crs.to_epsg() is None:
             raise UsageError(
-                f"the CRS of layer {name}, {frame.crs.name}, has no EPSG code, which a table needs: write a file instead."
+                f"the CRS of layer {name} ({frame.crs.name}) has no EPSG code, which a table needs: write a file."
             )
     try:
         with warnings.catch_warnings(), _engine(output).begin() as connection:
