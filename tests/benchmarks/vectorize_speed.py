@@ -112,7 +112,8 @@ def main() -> None:
             plain, ours = (mask.size / 1e6 / one["seconds"] for one in found)
             print(
                 f"| {name} | {found[1]['count']:,.0f} | {plain:.2f} | {ours:.2f} | "
-                f"{ours / plain:.1f} | {found[1]['seconds']:.1f} | {found[0]['memory']:.0f} | {found[1]['memory']:.0f} |",
+                f"{ours / plain:.1f} | {found[1]['seconds']:.1f} | "
+                f"{found[0]['memory']:.0f} | {found[1]['memory']:.0f} |",
                 flush=True,
             )
 
