@@ -23,6 +23,8 @@ AXIS_DEGREES = 20.0
 FREE_LENGTH = 3.0
 """An edge in another direction counts if it is this many tolerances long; a shorter one is a cut corner."""
 PARALLEL_DEGREES = 12.0
+FEWEST_EDGES = 8
+"""An outline of fewer pixel edges than this many tolerances is too small to tell walls."""
 SMALLEST_RADIUS = 3.0
 SAGITTA = 0.1
 """A circle's polygon stays this close to it."""
@@ -110,8 +112,10 @@ def fit_ring(middles: Floats, angle: float, tolerance: float) -> Floats | None:
         tolerance: deviations up to this many pixels are straightened.
 
     Returns:
-        float64 (corners, 2), not closed, or None if fewer than three lines are left.
+        float64 (corners, 2), not closed, or None if it is too small or fewer than three lines are left.
     """
+    if len(middles) < FEWEST_EDGES * tolerance:
+        return None
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turned = middles @ turn
     lines = _with_steps(_merged(_lines(turned, bends(turned, tolerance), tolerance), tolerance))
@@ -140,8 +144,10 @@ def _fitted(points: Floats) -> tuple[Floats, Floats, float]:
     center = trimmed.mean(0)
     chord = points[-1] - points[0]
     if len(trimmed) > 4:
-        _, _, axes = np.linalg.svd(trimmed - center, full_matrices=False)
-        direction = axes[0] * (1 if axes[0] @ chord >= 0 else -1)
+        x, y = (trimmed - center).T
+        slope = np.arctan2(2 * (x @ y), x @ x - y @ y) / 2
+        direction = np.array([np.cos(slope), np.sin(slope)])
+        direction = direction if direction @ chord >= 0 else -direction
     else:
         direction = chord
     size = np.hypot(*direction)
