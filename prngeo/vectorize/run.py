@@ -82,7 +82,8 @@ def vectorize_raster(
         raster: its first band is the mask (0/1, 0/255, a class map with `value`) or the probability (with
             `threshold`, or written by prngeo).
         output: a file whose suffix tells the format (.gpkg, .parquet, .fgb, .geojson), or a database
-            (postgresql://...) in which the layers become tables; beside the raster, as GeoPackage, if None.
+            (postgresql://...) in which the layers become tables; a GeoPackage beside the raster if None (in the
+            current folder for a remote one).
         options: see VectorizeOptions.
         report: is told of every step.
 
@@ -95,7 +96,7 @@ def vectorize_raster(
     """
     started = time.monotonic()
     options = options or VectorizeOptions()
-    place = Path(raster).with_suffix(".gpkg") if output is None else output
+    place = _beside(Path(raster)) if output is None else output
     name, names = Path(raster).name, [options.target]
     if is_database(place):
         refuse_tables(str(place), names, options.overwrite)
@@ -115,6 +116,10 @@ def vectorize_raster(
     report(Progress(name, "vectorize", len(names) + 1, len(names) + 1))
     said = shown(str(place)) if is_database(place) else str(place)
     return VectorizeResult(said, layers, time.monotonic() - started)
+
+
+def _beside(raster: Path) -> Path:
+    return (raster.parent if raster.exists() else Path()) / f"{raster.stem}.gpkg"
 
 
 def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:
