@@ -78,6 +78,22 @@ def vectorize(
         float,
         typer.Option(metavar="M", help="Tolerance of outlines in metres; 0 keeps pixel edges.", rich_help_panel=SHAPE),
     ] = 0.0,
+    regularize: Annotated[
+        bool,
+        typer.Option(
+            "--regularize/--no-regularize",
+            help="Straight walls and right angles for buildings; --simplify says within how much (2 pixels if 0).",
+            rich_help_panel=SHAPE,
+        ),
+    ] = False,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Split objects where the probability dips by at least P between two parts, e.g. 0.1.",
+            rich_help_panel=SHAPE,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
     ] = False,
@@ -101,6 +117,8 @@ def vectorize(
         min_area=min_area,
         min_hole=min_hole,
         simplify=simplify,
+        regularize=regularize,
+        split=split,
         connectivity=connectivity,  # type: ignore[arg-type]
         pixel_size=pixel_size,
         overwrite=overwrite,
@@ -119,6 +137,8 @@ def _summary(result: VectorizeResult, as_json: bool) -> None:
         typer.echo(json.dumps(event), err=True)
         return
     for name, frame in result.layers.items():
+        if frame.attrs.get("left_whole"):
+            typer.echo(f"warning: {frame.attrs['left_whole']} objects of {name} are too large to be split", err=True)
         plural = "" if len(frame) == 1 else "s"
         typer.echo(f"{name}: {area(frame['area_m2'].sum())} in {len(frame)} polygon{plural}", err=True)
     typer.echo(f"{result.output}: written in {duration(result.seconds)}", err=True)

@@ -40,6 +40,9 @@ from prngeo.raster.store import TileStore
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.write import vector_paths, write_layers
 
+STRAIGHT = "buildings"
+"""The target whose polygons are split and regularized."""
+
 if TYPE_CHECKING:
     from prngeo.models.devices import Compute
     from prngeo.models.runtime import Runtime
@@ -231,7 +234,10 @@ def _vectors(
             _part(hidden, target.name, "changed"),
             value=1,
             min_area=options.min_area,
+            min_hole=options.min_hole,
             simplify=options.simplify,
+            regularize=options.regularize and target.name == STRAIGHT,
+            split=options.split if target.name == STRAIGHT else None,
             pixel_size=pixel_size,
         )
         layers[target.name] = frame

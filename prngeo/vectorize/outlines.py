@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from prngeo.vectorize.runs import Integers, Labels, Runs, connected
+from prngeo.vectorize.runs import Integers, Labels, Runs, connected, stretches
 
 START, STOP = 0, 1
 
@@ -52,6 +52,27 @@ class Rings:
         steps = np.append(x[:-1] * np.diff(y), 0)
         steps[self.ring_starts[1:] - 1] = 0
         return np.abs(np.add.reduceat(steps, self.point_starts[:-1]))
+
+    def noded(self) -> Rings:
+        """With a point on each edge where corners of other polygons lie, as a coverage needs them."""
+        inner = np.ones(len(self.points), bool)
+        inner[self.ring_starts[1:] - 1] = False
+        places, points = [np.arange(len(self.points), dtype=float)], [self.points]
+        for axis in (0, 1):
+            along, across = self.points[:, axis], self.points[:, 1 - axis]
+            pitch = int(along.max(initial=0)) + 2
+            key = across * pitch + along
+            known = np.unique(key)
+            edge = np.flatnonzero(inner[:-1] & (across[:-1] == across[1:]))
+            start, end = key[edge], key[edge + 1]
+            first = np.searchsorted(known, np.minimum(start, end), "right")
+            of, node = stretches(first, np.searchsorted(known, np.maximum(start, end), "left"))
+            places.append(edge[of] + (known[node] - start[of]) / (end - start)[of])
+            points.append(np.stack(np.divmod(known[node], pitch), 1)[:, :: -1 if axis == 0 else 1])
+        place = np.concatenate(places)
+        order = np.argsort(place)
+        ring_starts = np.searchsorted(place[order], self.ring_starts)
+        return Rings(np.concatenate(points)[order], ring_starts, self.polygon_starts)
 
     def geometry(self) -> Geometries:
         """As shapely polygons, object array (polygons,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ def is_database(output: object) -> bool:
 
 def shown(output: str) -> str:
     """A connection string without its password."""
-    return _url(output).render_as_string(hide_password=True)
+    return _url(output).set(drivername="postgresql").render_as_string(hide_password=True)
 
 
 def refuse_tables(output: str, layers: list[str], overwrite: bool) -> None:
@@ -67,12 +68,19 @@ def write_tables(layers: Mapping[str, gpd.GeoDataFrame], output: str) -> None:
         output: connection string.
 
     Raises:
+        UsageError: the CRS of a layer has no EPSG code.
         PrngeoError: the database refuses.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    for name, frame in layers.items():
+        if frame.crs is not None and frame.crs.to_epsg() is None:
+            raise UsageError(
+                f"the CRS of layer {name} ({frame.crs.name}) has no EPSG code, which a table needs: write a file."
+            )
     try:
-        with _engine(output).begin() as connection:
+        with warnings.catch_warnings(), _engine(output).begin() as connection:
+            warnings.filterwarnings("ignore", message="Could not parse CRS")  # it says so of layers without a CRS
             for name, frame in layers.items():
                 frame.rename_geometry("geom").to_postgis(name, connection, if_exists="replace")
     except SQLAlchemyError as error:

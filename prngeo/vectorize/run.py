@@ -30,6 +30,8 @@ class VectorizeOptions:
         min_area: smallest polygon in m2 (without CRS and `pixel_size`: pixels).
         min_hole: holes smaller than this are filled, m2.
         simplify: tolerance of outlines in metres; 0 keeps the pixel edges.
+        regularize: give buildings straight walls and right angles.
+        split: split objects where the probability dips by this much between two parts; not if None.
         connectivity: 4 or 8.
         pixel_size: metres a pixel where the raster has no CRS.
         overwrite: replace an existing output.
@@ -42,6 +44,8 @@ class VectorizeOptions:
     min_area: float = 4.0
     min_hole: float = 0.0
     simplify: float = 0.0
+    regularize: bool = False
+    split: float | None = None
     connectivity: Literal[4, 8] = 4
     pixel_size: float | None = None
     overwrite: bool = False
@@ -78,7 +82,8 @@ def vectorize_raster(
         raster: its first band is the mask (0/1, 0/255, a class map with `value`) or the probability (with
             `threshold`, or written by prngeo).
         output: a file whose suffix tells the format (.gpkg, .parquet, .fgb, .geojson), or a database
-            (postgresql://...) in which the layers become tables; beside the raster, as GeoPackage, if None.
+            (postgresql://...) in which the layers become tables; a GeoPackage beside the raster if None (in the
+            current folder for a remote one).
         options: see VectorizeOptions.
         report: is told of every step.
 
@@ -91,7 +96,7 @@ def vectorize_raster(
     """
     started = time.monotonic()
     options = options or VectorizeOptions()
-    place = Path(raster).with_suffix(".gpkg") if output is None else output
+    place = _beside(Path(raster)) if output is None else output
     name, names = Path(raster).name, [options.target]
     if is_database(place):
         refuse_tables(str(place), names, options.overwrite)
@@ -113,6 +118,10 @@ def vectorize_raster(
     return VectorizeResult(said, layers, time.monotonic() - started)
 
 
+def _beside(raster: Path) -> Path:
+    return (raster.parent if raster.exists() else Path()) / f"{raster.stem}.gpkg"
+
+
 def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:
     return polygonize(
         raster,
@@ -122,6 +131,8 @@ def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame
         min_area=options.min_area,
         min_hole=options.min_hole,
         simplify=options.simplify,
+        regularize=options.regularize,
+        split=options.split,
         connectivity=options.connectivity,
         pixel_size=options.pixel_size,
     )

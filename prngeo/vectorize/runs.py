@@ -42,17 +42,13 @@ class Runs:
         """Length of each run, (runs,)."""
         return self.stop - self.start
 
-    def take(self, keep: NDArray[np.bool_]) -> Runs:
-        """Only the runs where `keep`, (runs,), is true."""
+    def take(self, keep: NDArray[np.bool_] | Integers) -> Runs:
+        """Only some runs: where `keep`, bool (runs,), is true, or those of these numbers."""
         return Runs(self.start[keep], self.stop[keep], self.pitch)
 
     def overlaps(self, start: Integers, stop: Integers) -> tuple[Integers, Integers]:
         """Pairs (stretch, run) that overlap, for stretches of positions from `start` to `stop`, each (stretches,)."""
-        first = np.searchsorted(self.stop, start, "right")
-        counts = np.searchsorted(self.start, stop, "left") - first
-        stretch = np.repeat(np.arange(len(start)), counts)
-        run = np.arange(len(stretch)) - np.repeat(np.cumsum(counts) - counts, counts) + first[stretch]
-        return stretch, run
+        return stretches(np.searchsorted(self.stop, start, "right"), np.searchsorted(self.start, stop, "left"))
 
     def components(self, connectivity: int, labels: Labels | None = None) -> Labels:
         """Number the connected objects by their first pixel: int32 (runs,).
@@ -67,6 +63,13 @@ class Runs:
             same = labels[upper] == labels[lower]
             upper, lower = upper[same], lower[same]
         return connected(len(self), upper, lower)
+
+
+def stretches(first: NDArray[np.integer], end: NDArray[np.integer]) -> tuple[Integers, Integers]:
+    """All pairs (i, j) with first[i] <= j < end[i], in order."""
+    counts = np.maximum(end - first, 0)
+    one = np.repeat(np.arange(len(first)), counts)
+    return one, np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts) + first[one]
 
 
 def connected(count: int, one: NDArray[np.integer], other: NDArray[np.integer]) -> Labels:

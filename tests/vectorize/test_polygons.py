@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pyproj import Geod
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.features import shapes
+from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from prngeo.errors import PrngeoError, UsageError
@@ -183,6 +183,55 @@ def test_internal_tiling_does_not_matter(tmp_path: Path) -> None:
     tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
     one, other = save(tmp_path / "a.tif", mask), save(tmp_path / "b.tif", mask, **tiled)
     assert polygonize(one).equals(polygonize(other))
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    strip=st.sampled_from([40, 400, 1600]),
+    options=st.fixed_dictionaries(
+        {
+            "min_area": st.sampled_from([0.0, 1.0, 3.0]),
+            "min_hole": st.sampled_from([0.0, 2.0]),
+            "simplify": st.sampled_from([0.0, 0.8]),
+            "regularize": st.booleans(),
+            "connectivity": st.sampled_from([4, 8]),
+        }
+    ),
+)
+@IN_FOLDER
+def test_every_option_gives_the_same_however_the_raster_is_cut(
+    tmp_path: Path, seed: int, strip: int, options: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.random((14, 10)) < 0.5, np.ones((4, 4), bool)) ^ (rng.random((56, 40)) < 0.05)
+    whole = polygonize(save(tmp_path / "mask.tif", mask.astype(np.uint8)), **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks_module, "STRIP_PIXELS", strip)
+        tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+        cut = polygonize(save(tmp_path / "tiled.tif", mask.astype(np.uint8), **tiled), **options)
+    assert cut.equals(whole)
+    assert whole.geometry.is_valid.all()
+    assert whole.union_all().area == pytest.approx(whole.area.sum())
+
+
+@pytest.mark.parametrize("degrees", [0, 25])
+def test_buildings_are_right_angled_on_the_ground(tmp_path: Path, degrees: float) -> None:
+    house = shapely.affinity.rotate(shapely.box(300010, 2999960, 300040, 2999980), degrees)
+    metric = gpd.GeoSeries([house], crs=UTM)
+    west, south, east, north = metric.to_crs(4326).total_bounds
+    # Degrees of longitude are shorter on the ground than those of latitude: its pixels are not square.
+    grid = Affine(2e-6, 0, west - 2e-5, 0, -2.5e-6, north + 2e-5)
+    shape = (int((north - south) / 2.5e-6) + 20, int((east - west) / 2e-6) + 20)
+    mask = rasterize(metric.to_crs(4326), out_shape=shape, transform=grid)
+    path = save(tmp_path / "mask.tif", mask, crs="EPSG:4326", transform=grid)
+    frame = polygonize(path, regularize=True)
+    found = frame.to_crs(UTM).geometry[0]
+    assert len(found.exterior.coords) == 5
+    assert found.intersection(house).area / found.union(house).area > 0.985
+    steps = np.diff(shapely.get_coordinates(found), axis=0)
+    steps /= np.hypot(*steps.T)[:, None]
+    assert np.abs((steps * np.roll(steps, 1, 0)).sum(1)).max() < 0.01
+    assert frame["area_m2"][0] == pytest.approx(600, rel=0.01)
 
 
 def test_empty_mask_gives_an_empty_frame_with_columns(tmp_path: Path) -> None:
