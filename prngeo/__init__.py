@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from prngeo.inference import predict as predict
     from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.training import train as train
+    from prngeo.vectorize.polygons import polygonize as polygonize
+    from prngeo.vectorize.run import VectorizeOptions as VectorizeOptions
+    from prngeo.vectorize.run import VectorizeResult as VectorizeResult
+    from prngeo.vectorize.run import vectorize_raster as vectorize_raster
 
 __version__ = "0.1.0"
 
@@ -31,7 +35,11 @@ _HOMES = {
     "evaluate": "prngeo.evaluation",
     "open_bundle": "prngeo.models.bundle",
     "predict": "prngeo.inference",
+    "polygonize": "prngeo.vectorize.polygons",
     "train": "prngeo.training",
+    "VectorizeOptions": "prngeo.vectorize.run",
+    "VectorizeResult": "prngeo.vectorize.run",
+    "vectorize_raster": "prngeo.vectorize.run",
 }
 
 __all__ = [
@@ -41,12 +49,16 @@ __all__ = [
     "PredictResult",
     "PrngeoError",
     "UsageError",
+    "VectorizeOptions",
+    "VectorizeResult",
     "__version__",
     "diagnose",
     "evaluate",
     "open_bundle",
+    "polygonize",
     "predict",
     "train",
+    "vectorize_raster",
 ]
 
 

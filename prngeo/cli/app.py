@@ -18,6 +18,7 @@ from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
+from prngeo.cli.vectorize import vectorize
 
 
 class _Group(TyperGroup):
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(no_args_is_help=True)(predict)
+app.command(no_args_is_help=True)(vectorize)
 app.command(no_args_is_help=True)(check)
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(diagnose)

@@ -168,6 +168,27 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = 0.0,
+    min_hole: Annotated[
+        float,
+        typer.Option("--min-hole", metavar="M2", help="Holes smaller than this are filled.", rich_help_panel=OUTPUT),
+    ] = 0.0,
+    regularize: Annotated[
+        bool,
+        typer.Option(
+            "--regularize/--no-regularize",
+            help="Straight walls and right angles for buildings; --simplify says within how much (2 pixels if 0).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            "--split",
+            metavar="P",
+            help="Split buildings where the probability dips by at least P between two parts, e.g. 0.1.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=OUTPUT)
     ] = False,
@@ -225,6 +246,9 @@ def predict(
         format=format.value,
         min_area=min_area,
         simplify=simplify,
+        min_hole=min_hole,
+        regularize=regularize,
+        split=split,
     )
     raise typer.Exit(_all(paths, output, options, progress, context.obj["debug"]))
 

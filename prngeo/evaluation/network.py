@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from prngeo.vectorize.planar import cut
 from prngeo.vectorize.skeleton import LineGraph
 
 Bools = NDArray[np.bool_]
@@ -123,20 +123,12 @@ def _dead_ends_joined(lines: Geometries, tolerance: float) -> Geometries:
     at = shapely.get_coordinates(shapely.line_interpolate_point(lines[line], along))
     ends.reshape(-1, 2)[lone[who]] = at
     moved = _moved(lines, ends, 0.0)
-    pieces = [_cut(moved[index], at[line == index]) for index in np.unique(line)]
-    return np.concatenate([np.delete(moved, np.unique(line)), *pieces])
-
-
-def _cut(line: Any, at: Floats) -> Geometries:
-    """Pieces of a line cut at points (points, 2) on it."""
-    points = shapely.get_coordinates(line)
-    passed = np.append(0, np.cumsum(np.hypot(*np.diff(points, axis=0).T)))
-    along = shapely.line_locate_point(line, shapely.points(at))
-    inside = (along > 0) & (along < passed[-1])
-    order = np.argsort(np.concatenate([passed, along[inside]]), kind="stable")
-    points, cuts = np.concatenate([points, at[inside]])[order], np.flatnonzero(order >= len(passed))
-    bounds = pairwise([0, *cuts.tolist(), len(points) - 1])
-    return np.array([shapely.LineString(points[start : end + 1]) for start, end in bounds], dtype=object)
+    pieces = [
+        shapely.LineString(piece)
+        for index in np.unique(line)
+        for piece in cut(shapely.get_coordinates(moved[index]), at[line == index])
+    ]
+    return np.concatenate([np.delete(moved, np.unique(line)), np.array(pieces, dtype=object)])
 
 
 def _graph(lines: Geometries) -> LineGraph:

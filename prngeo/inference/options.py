@@ -39,7 +39,10 @@ class PredictOptions:
         overwrite: replace existing outputs.
         format: of the vector layers.
         min_area: smallest polygon in m2.
+        min_hole: holes smaller than this are filled, m2.
         simplify: tolerance of outlines in metres; 0 keeps the pixel edges.
+        regularize: give buildings straight walls and right angles.
+        split: split buildings where the probability dips by this much between two parts; not if None.
         chunk: side of a chunk in output pixels, a multiple of 512; chosen by memory if None. It changes no pixel.
     """
 
@@ -60,7 +63,10 @@ class PredictOptions:
     overwrite: bool = False
     format: VectorFormat = "gpkg"
     min_area: float = 4.0
+    min_hole: float = 0.0
     simplify: float = 0.0
+    regularize: bool = False
+    split: float | None = None
     chunk: int | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +83,13 @@ class PredictOptions:
             raise UsageError(f"--tile is a multiple of 32 between 64 and 4096, got {self.tile}.")
         if self.overlap is not None and (self.overlap < 0 or self.overlap % 4):
             raise UsageError(f"--overlap is a multiple of 4, got {self.overlap}.")
-        for name, length in (("--min-area", self.min_area), ("--simplify", self.simplify)):
+        if self.split is not None and not 0 < self.split < 1:
+            raise UsageError(f"--split is the depth of a dip in the probability, between 0 and 1, got {self.split:g}.")
+        for name, length in (
+            ("--min-area", self.min_area),
+            ("--min-hole", self.min_hole),
+            ("--simplify", self.simplify),
+        ):
             if not 0 <= length < float("inf"):
                 raise UsageError(f"{name} cannot be negative or infinite, got {length:g}.")
         if self.chunk is not None and (self.chunk < 512 or self.chunk % 512):

@@ -122,33 +122,6 @@ def _started(pid: int) -> float:
         return float("-inf")
 
 
-def refuse_existing(paths: list[Path], overwrite: bool) -> None:
-    """Refuse to replace outputs unless told to.
-
-    Raises:
-        UsageError: one of them exists.
-    """
-    existing = [path for path in paths if path.exists()]
-    if existing and not overwrite:
-        more = f" and {len(existing) - 1} more already exist" if len(existing) > 1 else " already exists"
-        raise UsageError(f"{existing[0]}{more}. Pass --overwrite, or choose another folder with -o.")
-    folders = [path for path in existing if path.is_dir()]
-    if folders:
-        raise UsageError(f"{folders[0]} is a folder, an output of that name cannot be written. Choose another with -o.")
-
-
-def refuse_inputs(outputs: list[Path], inputs: list[str | Path]) -> None:
-    """Refuse to write over what is read.
-
-    Raises:
-        UsageError: an output has the path of an input.
-    """
-    for path in inputs:
-        local = Path(path)
-        if any(output.exists() and local.exists() and output.samefile(local) for output in outputs):
-            raise UsageError(f"An output would replace the input {path}. Choose another folder with -o.")
-
-
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A temporary folder that is gone at the end.

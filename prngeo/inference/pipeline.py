@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 
 from prngeo.errors import UsageError
+from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.inference.chunks import ChunkResult, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
@@ -25,8 +26,6 @@ from prngeo.inference.outputs import (
     publish,
     raster_name,
     raster_spec,
-    refuse_existing,
-    refuse_inputs,
     scratch_folder,
     staging,
 )
@@ -40,6 +39,9 @@ from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.store import TileStore
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.write import vector_paths, write_layers
+
+STRAIGHT = "buildings"
+"""The target whose polygons are split and regularized."""
 
 if TYPE_CHECKING:
     from prngeo.models.devices import Compute
@@ -230,8 +232,12 @@ def _vectors(
             hidden / raster_name(scene.name, target.name, "mask"),
             hidden / raster_name(scene.name, target.name, "probability"),
             _part(hidden, target.name, "changed"),
+            value=1,
             min_area=options.min_area,
+            min_hole=options.min_hole,
             simplify=options.simplify,
+            regularize=options.regularize and target.name == STRAIGHT,
+            split=options.split if target.name == STRAIGHT else None,
             pixel_size=pixel_size,
         )
         layers[target.name] = frame

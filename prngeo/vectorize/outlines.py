@@ -1,54 +1,34 @@
-"""Outlines of a mask's objects along pixel edges, as GDAL traces them from an open raster."""
+"""Outlines of objects along pixel edges.
+
+Every corner of an outline has one horizontal and one vertical edge. Along a lattice line the corners of an object
+pair up one after the other, so two sorts give all edges at once, and following them from corner to corner gives the
+rings. Where an object meets itself in a single point, the rings are led so that each is simple and polygons are
+valid.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import shapes
 
-OBJECT = 1
-BATCH_VERTICES = 200_000
+from prngeo.vectorize.runs import Integers, Labels, Runs, connected, stretches
+
+START, STOP = 0, 1
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Geometries = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class Outlines:
-    """Polygons in the order of their first pixels.
-
-    Attributes:
-        geometry: shapely polygons in pixel coordinates (column, row), object array (polygons,).
-        pixels: number of pixels, int64 (polygons,).
-        area: area in the caller's unit, float64 (polygons,).
-        edges: their vertical edges by first row, int32 (edges, 5): column, first row, end row, sign, polygon.
-            The sign is 1 where the object lies to the left of the edge and -1 where it lies to the right.
-        traced: number of pixels in all objects, also in those that were dropped as too small.
-    """
-
-    geometry: Geometries
-    pixels: Integers
-    area: Floats
-    edges: NDArray[np.int32]
-    traced: int
-
-
-@dataclass(frozen=True)
 class Rings:
-    """Polygons as GDAL traced them.
+    """Outlines of polygons in the order of their first pixels; a polygon's outer ring comes first.
 
-    All rings keep the object on the same side, also where a ring touches itself, so signed sums over the
-    rings of a polygon are right without knowing which ring is a hole.
+    All rings keep the object on the same side, so signed sums over the rings of a polygon are right without knowing
+    which ring is a hole.
 
     Attributes:
         points: pixel corners (column, row), int64 (points, 2), every ring closed.
@@ -66,129 +46,125 @@ class Rings:
         return self.ring_starts[self.polygon_starts]
 
     @cached_property
-    def signed_pixels(self) -> Integers:
-        """Area in pixels, shape (polygons,); the sign tells the direction of the rings."""
+    def pixels(self) -> Integers:
+        """Area of each polygon in pixels, shape (polygons,)."""
         x, y = self.points.T
         steps = np.append(x[:-1] * np.diff(y), 0)
         steps[self.ring_starts[1:] - 1] = 0
-        return np.add.reduceat(steps, self.point_starts[:-1])
+        return np.abs(np.add.reduceat(steps, self.point_starts[:-1]))
 
-    def first_pixels(self, width: int) -> Integers:
-        """Rank of each polygon's uppermost, then leftmost pixel in a raster of `width` columns."""
-        x, y = self.points.T
-        return np.minimum.reduceat(y * (width + 1) + x, self.point_starts[:-1])
+    def noded(self) -> Rings:
+        """With a point on each edge where corners of other polygons lie, as a coverage needs them."""
+        inner = np.ones(len(self.points), bool)
+        inner[self.ring_starts[1:] - 1] = False
+        places, points = [np.arange(len(self.points), dtype=float)], [self.points]
+        for axis in (0, 1):
+            along, across = self.points[:, axis], self.points[:, 1 - axis]
+            pitch = int(along.max(initial=0)) + 2
+            key = across * pitch + along
+            known = np.unique(key)
+            edge = np.flatnonzero(inner[:-1] & (across[:-1] == across[1:]))
+            start, end = key[edge], key[edge + 1]
+            first = np.searchsorted(known, np.minimum(start, end), "right")
+            of, node = stretches(first, np.searchsorted(known, np.maximum(start, end), "left"))
+            places.append(edge[of] + (known[node] - start[of]) / (end - start)[of])
+            points.append(np.stack(np.divmod(known[node], pitch), 1)[:, :: -1 if axis == 0 else 1])
+        place = np.concatenate(places)
+        order = np.argsort(place)
+        ring_starts = np.searchsorted(place[order], self.ring_starts)
+        return Rings(np.concatenate(points)[order], ring_starts, self.polygon_starts)
 
-    def edges(self) -> NDArray[np.int32]:
-        """The vertical edges of the polygons, as in `Outlines` but in the order of the rings."""
-        x, y = self.points.T
-        steps = np.append(np.diff(y), 0)
-        steps[self.ring_starts[1:] - 1] = 0
-        at = np.flatnonzero(steps)
-        owner = np.repeat(np.arange(len(self.polygon_starts) - 1), np.diff(self.point_starts))[at]
-        sign = np.sign(steps[at]) * np.sign(self.signed_pixels)[owner]
-        start, end = y[at], y[at + 1]
-        return np.stack([x[at], np.minimum(start, end), np.maximum(start, end), sign, owner], 1).astype(np.int32)
-
-    def take(self, keep: NDArray[np.bool_]) -> Rings:
-        """Only the polygons where `keep`, bool of shape (polygons,), is true."""
-        ring_counts, ring_sizes = np.diff(self.polygon_starts), np.diff(self.ring_starts)
-        rings = np.repeat(keep, ring_counts)
-        points = self.points[np.repeat(rings, ring_sizes)]
-        return Rings(points, _starts(ring_sizes[rings]), _starts(ring_counts[keep]))
-
-    def geometry(self, repair: bool) -> Geometries:
-        """As shapely polygons, in which a ring that touches itself is split if `repair`."""
+    def geometry(self) -> Geometries:
+        """As shapely polygons, object array (polygons,)."""
         offsets = (self.ring_starts, self.polygon_starts)
         kind = shapely.GeometryType.POLYGON
-        polygons = np.asarray(shapely.from_ragged_array(kind, self.points.astype(float), offsets), object)
-        if repair:
-            broken = ~shapely.is_valid(polygons)
-            polygons[broken] = shapely.make_valid(polygons[broken], method="structure")
-        return polygons
+        return np.asarray(shapely.from_ragged_array(kind, self.points.astype(float), offsets), object)
 
 
-def trace(mask: Any, areas_of: Callable[[Rings], Floats], min_area: float, connectivity: int) -> Outlines:
-    """Polygonize the objects of a mask, dropping small ones before they take memory.
+def trace(runs: Runs, labels: Labels) -> Rings:
+    """Trace the outlines of polygons.
 
     Args:
-        mask: an open raster whose first band is uint8, 1 = object and 0 = background.
-        areas_of: gives the polygons' areas, float64 of shape (polygons,).
-        min_area: smallest area kept.
-        connectivity: 4 or 8.
-
-    Returns:
-        The outlines; with 8-connectivity, pieces that meet in a corner are one MultiPolygon.
+        runs: of the objects.
+        labels: the polygon of each run, int32 (runs,), from 0 in the order of first pixels; the pixels of a polygon
+            are joined by their edges.
     """
-    geometry: list[Geometries] = [np.empty(0, object)]
-    pixels, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    area, edges = [np.empty(0)], [np.empty((0, 5), np.int32)]
-    count = traced = 0
-    for rings in _batches(mask, connectivity):
-        areas = areas_of(rings)
-        keep = areas >= min_area
-        traced += int(np.abs(rings.signed_pixels).sum())
-        if not keep.any():
-            continue
-        if not keep.all():
-            rings = rings.take(keep)
-        borders = rings.edges()
-        borders[:, 4] += count
-        count += int(keep.sum())
-        # Only 8-connected outlines touch themselves: GDAL gives valid polygons for 4-connected ones.
-        geometry.append(rings.geometry(repair=connectivity == 8))
-        pixels.append(np.abs(rings.signed_pixels))
-        first.append(rings.first_pixels(mask.width))
-        area.append(areas[keep])
-        edges.append(borders)
-    order = np.argsort(np.concatenate(first))
-    rank = np.empty(count, np.int32)
-    rank[order] = np.arange(count, dtype=np.int32)
-    flat = np.concatenate(edges)
-    flat[:, 4] = rank[flat[:, 4]]
-    flat = flat[np.argsort(flat[:, 1], kind="stable")]
-    return Outlines(
-        geometry=np.concatenate(geometry)[order],
-        pixels=np.concatenate(pixels)[order],
-        area=np.concatenate(area)[order],
-        edges=flat,
-        traced=traced,
-    )
+    corners = _corners(runs, labels)
+    y, x = np.divmod(corners.position, runs.pitch)
+    place = np.arange(len(y))
+    # Sorted along rows, a corner and the next one share a horizontal edge; along columns, a vertical one.
+    order = np.lexsort((corners.downward, y, x, corners.label))
+    below = np.empty_like(order)
+    below[order] = order[place ^ 1]
+    # With the object to the right, its left borders are walked upward and its right ones downward.
+    along_row = (corners.kind == START) == corners.downward
+    ring, rank = _cycles(np.where(along_row, place ^ 1, below))
+    sizes = np.bincount(ring) if len(ring) else np.empty(0, np.int64)
+    starts = _cumulated(sizes + 1)
+    points = np.empty((starts[-1], 2), np.int64)
+    points[starts[ring] + rank] = np.stack([x, y], 1)
+    points[starts[1:] - 1] = points[starts[:-1]]
+    firsts = np.flatnonzero(rank == 0)
+    per_polygon = np.bincount(corners.label[firsts]) if len(firsts) else np.empty(0, np.int64)
+    return Rings(points, starts, _cumulated(per_polygon))
 
 
-def _batches(mask: Any, connectivity: int) -> Iterator[Rings]:
-    """The objects of the mask as GDAL finds them, some hundred thousand vertices at a time."""
-    band = rasterio.band(mask, 1)
-    points: list[tuple[float, float]] = []
-    ring_sizes: list[int] = []
-    ring_counts: list[int] = []
-    # The band masks itself: the background, one huge polygon with every object as a hole, is never built.
-    for shape, value in shapes(band, mask=band, connectivity=connectivity):
-        if value != OBJECT:
-            continue
-        rings = shape["coordinates"]
-        ring_counts.append(len(rings))
-        for ring in rings:
-            ring_sizes.append(len(ring))
-            points.extend(ring)
-        if len(points) >= BATCH_VERTICES:
-            yield _rings(points, ring_sizes, ring_counts, mask.transform)
-            points, ring_sizes, ring_counts = [], [], []
-    if points:
-        yield _rings(points, ring_sizes, ring_counts, mask.transform)
+@dataclass(frozen=True)
+class _Corners:
+    """Where outlines turn, sorted by polygon, row, column and kind; every attribute has the shape (corners,).
+
+    Attributes:
+        label: the polygon.
+        position: of the pixel whose upper left corner it is, as in `Runs`.
+        kind: whether its vertical edge is a START of runs, the object's left border, or a STOP.
+        downward: whether that edge goes down from here.
+    """
+
+    label: Labels
+    position: Integers
+    kind: NDArray[np.uint8]
+    downward: NDArray[np.bool_]
 
 
-def _rings(
-    points: list[tuple[float, float]], ring_sizes: list[int], ring_counts: list[int], transform: Affine
-) -> Rings:
-    """Take GDAL's map coordinates back to the pixel corners that they came from."""
-    flat = np.fromiter(chain.from_iterable(points), float, 2 * len(points)).reshape(-1, 2)
-    inverse = ~transform
-    x = inverse.a * flat[:, 0] + inverse.b * flat[:, 1] + inverse.c
-    y = inverse.d * flat[:, 0] + inverse.e * flat[:, 1] + inverse.f
-    corners = np.rint(np.stack([x, y], axis=1)).astype(np.int64)
-    return Rings(corners, _starts(np.array(ring_sizes)), _starts(np.array(ring_counts)))
+def _corners(runs: Runs, labels: Labels) -> _Corners:
+    """The ends of vertical edges: where runs start (or stop), and those in the row above (or below) do not."""
+    parts = []
+    for kind, ends in ((START, runs.start), (STOP, runs.stop)):
+        under = np.minimum(np.searchsorted(ends, ends + runs.pitch), len(ends) - 1)
+        goes_on = (ends[under] == ends + runs.pitch) & (labels[under] == labels)
+        begins = np.ones(len(ends), bool)
+        begins[under[goes_on]] = False
+        parts.append((labels[begins], ends[begins], kind, True))
+        parts.append((labels[~goes_on], ends[~goes_on] + runs.pitch, kind, False))
+    label = np.concatenate([part[0] for part in parts])
+    position = np.concatenate([part[1] for part in parts])
+    counts = [len(part[0]) for part in parts]
+    kinds = np.repeat(np.array([part[2] for part in parts], np.uint8), counts)
+    downward = np.repeat([part[3] for part in parts], counts)
+    # Where an object meets itself in a point, START before STOP leads each ring around one side of the background.
+    order = np.lexsort((kinds, position, label))
+    return _Corners(label[order], position[order], kinds[order], downward[order])
 
 
-def _starts(sizes: Integers) -> Integers:
+def _cycles(following: Integers) -> tuple[Labels, Integers]:
+    """The cycle of each element of a permutation, numbered by first elements, and its place there from the first."""
+    place = np.arange(len(following))
+    cycle = connected(len(following), place, following)
+    size = np.bincount(cycle)
+    first = np.empty(len(size), np.int64)
+    first[cycle[::-1]] = place[::-1]
+    # Pointers double their reach until they arrive at the first element, and add up the steps on their way.
+    first = first[cycle]
+    steps, target = np.where(place == first, 0, 1), np.where(place == first, place, following)
+    moving = np.flatnonzero(target != first)
+    while len(moving):
+        via = target[moving]
+        steps[moving] += steps[via]
+        target[moving] = target[via]
+        moving = moving[target[moving] != first[moving]]
+    return cycle, (size[cycle] - steps) % size[cycle]
+
+
+def _cumulated(sizes: Integers) -> Integers:
     """Where parts of these sizes start in their concatenation, and its end."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

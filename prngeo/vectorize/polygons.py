@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from math import degrees
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
-import pyproj
-import rasterio
 import shapely
-from affine import Affine
-from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from prngeo.errors import PrngeoError, UsageError
-from prngeo.raster.gsd import measure_gsd
-from prngeo.vectorize.outlines import OBJECT, Floats, Geometries, Outlines, Rings, trace
+from prngeo.errors import UsageError
+from prngeo.vectorize.mask import Mask, as_mask, opened, reading
+from prngeo.vectorize.outlines import Geometries, trace
+from prngeo.vectorize.plane import Plane, apply
+from prngeo.vectorize.regularize import regularize as straighten
+from prngeo.vectorize.regularize import wall_groups
+from prngeo.vectorize.runs import Labels, Runs, fill_holes, read_runs, touches_edge, without_small
+from prngeo.vectorize.split import split_objects
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
 SLIVER = 1e-9
+DEFAULT_TOLERANCE = 2.0
+"""Pixels within which outlines are straightened if no tolerance is given."""
 
 
 def polygonize(
@@ -32,140 +30,158 @@ def polygonize(
     probability_path: str | Path | None = None,
     changed_path: str | Path | None = None,
     *,
+    value: float | None = None,
+    threshold: float | None = None,
     min_area: float = 0.0,
+    min_hole: float = 0.0,
     simplify: float = 0.0,
+    regularize: bool = False,
+    split: float | None = None,
     connectivity: Literal[4, 8] = 4,
     pixel_size: float | None = None,
 ) -> gpd.GeoDataFrame:
-    """Turn the objects of a mask raster into polygons.
+    """Turn the objects of a mask or probability raster into polygons.
 
-    The rasters are read in strips, so memory grows with the number and complexity of the polygons and not
-    with the raster. Attributes belong to the exact outline: `min_area` filters by it, and only then are
-    outlines simplified. Simplifying removes vertices and moves none, all polygons together, so what touched
-    still touches and nothing overlaps.
+    The rasters are read in strips; memory holds the runs of pixels of objects that are kept, so it grows with the
+    polygons and not with the raster. The result is that of the whole raster at once: pieces are joined first, then
+    objects smaller than `min_area` are dropped, then holes are filled, and only then are outlines simplified.
+    Simplifying removes vertices and moves none, all polygons together, so what touched still touches and nothing
+    overlaps.
 
     Coordinates are those of the raster's CRS. A raster without CRS and geotransform gives x = column and
     y = -row, counted from the upper left corner, which is where QGIS draws it.
 
     Args:
-        mask_path: raster whose first band is uint8: 1 = object, 0 = background, and no-data as the band's
-            nodata value says (255 if it has none). Any other value is background.
+        mask_path: raster whose first band says what is an object, see `value` and `threshold`.
         probability_path: raster on the same grid, its first band the calibrated probability: raw values
-            times the band's scale plus its offset; its nodata (255 if uint8 without a nodata value) is
-            left out.
+            times the band's scale plus its offset; its nodata (255 if it is uint8 with a scale, but without a
+            nodata value) is left out. If None, `mask_path` itself where a threshold turns it into a mask.
         changed_path: raster on the same grid, its first band 1 where the refiner changed the mask.
-        min_area: smallest area kept, in the unit of `area_m2`.
+        value: pixels of this value are objects, any other is background. Without it, see
+            `prngeo.vectorize.mask.as_mask`.
+        threshold: the raster holds probabilities, and pixels that reach this one are objects.
+        min_area: smallest area kept in m2 (without CRS and `pixel_size`: pixels), of the exact outline before holes
+            are filled.
+        min_hole: holes smaller than this are filled, with whatever lies in them; in m2 at the raster's center.
         simplify: tolerance in metres (without CRS and `pixel_size`: pixels), 0 for exact outlines. A corner
             goes if its triangle with the neighbouring corners is smaller than about the tolerance squared.
+        regularize: give buildings straight walls and right angles, see `prngeo.vectorize.regularize`; `simplify` is
+            then how far walls may be straightened (2 pixels if 0), and outlines that would lose more than
+            0.15 of their IoU with the exact one are simplified instead.
+        split: split objects where the probability dips by at least this much between two parts, see
+            `prngeo.vectorize.split`; parts share their border exactly, also after simplifying and regularizing.
         connectivity: 4 joins pixels that share an edge; 8 also those that share a corner, which makes
             MultiPolygons of the pieces that meet in a corner.
         pixel_size: a pixel's side in metres, used only if the raster has no CRS.
 
     Returns:
         One row a polygon, ordered by its first pixel (row, then column), with a fresh index and the columns
-        `area_m2` (float64: planar for a projected CRS, at the ground scale of the scene's center where that is
-            distorted, as in Web Mercator; geodesic for a geographic one; without CRS and
-        `pixel_size` it counts pixels), `probability` (float64: mean over the polygon's pixels, NaN without
+        `area_m2` (float64, of the geometry in the row: planar for a projected CRS, at the ground scale of the
+        scene's center where that is distorted, as in Web Mercator; geodesic for a geographic one; without CRS and
+        `pixel_size` in pixels), `probability` (float64: mean over the pixels of the exact outline, NaN without
         a raster), `refined` (float64: share of its pixels that were changed, 0 to 1, NaN without a raster),
-        `touches_edge` (bool: one of its pixels neighbours no-data or the raster's border) and `geometry`.
+        `touches_edge` (bool: one of its pixels neighbours no-data or the raster's border) and `geometry`, whose
+        outer rings turn counterclockwise and holes clockwise.
         `frame.attrs["geometry_type"]` says Polygon or MultiPolygon, also where there is no row.
 
     Raises:
-        UsageError: a raster is missing, unreadable, of the wrong type or on another grid, or an option is
-            out of range.
+        UsageError: a raster is missing, unreadable, of the wrong type or on another grid, does not say what its
+            objects are, or an option is out of range.
         PrngeoError: reading broke off.
     """
-    _check_options(min_area, simplify, connectivity, pixel_size)
+    _check_options(min_area, min_hole, simplify, connectivity, pixel_size)
+    _check_split(split, connectivity)
+    whole = 0
     with ExitStack() as stack:
         mask, probability, changed = (
-            None if path is None else stack.enter_context(_opened(path, what))
+            None if path is None else stack.enter_context(opened(path, what))
             for path, what in (
                 (mask_path, "mask"),
                 (probability_path, "probability raster"),
                 (changed_path, "raster of changed pixels"),
             )
         )
-        _check_rasters(mask, probability, changed)
+        check_grids(mask, probability, changed)
+        stack.enter_context(reading(mask_path))
+        source = as_mask(mask, value, threshold)
+        if source.threshold is not None and probability is None:
+            probability = mask
         plane = Plane.of(mask, pixel_size)
-        with _reading(mask_path):
-            outlines = trace(mask, plane.areas, min_area, connectivity)
-            sums = zonal_sums(outlines, mask, probability, changed, connectivity)
-        # rasterio ends the shapes quietly when GDAL fails to trace them: count, so that none goes missing.
-        if sums.objects != outlines.traced:
-            raise PrngeoError(
-                f"GDAL traced {outlines.traced} of the {sums.objects} object pixels in {mask_path}. The "
-                "memory may be full: cut the raster into smaller ones."
-            )
-        columns = _attributes(outlines, sums, probability, changed)
-    geometry = plane.to_map(plane.simplify(outlines.geometry, simplify))
-    if simplify > 0:
-        geometry = _repaired(geometry)
-    frame = gpd.GeoDataFrame(columns, geometry=geometry, crs=plane.crs)
+        runs, beside = _large_objects(source, plane, min_area, connectivity)
+        if min_hole > 0:
+            runs = fill_holes(runs, source.height, connectivity, min_hole / plane.pixel_area)
+        labels = runs.components(connectivity)
+        if split is not None:
+            if probability is None:
+                raise UsageError("Splitting needs a probability raster: give it with --probability.")
+            smallest = max(1.0, min_area / plane.pixel_area)
+            runs, labels, whole = split_objects(runs, labels, probability, split, smallest)
+        columns = _attributes(runs, labels, zonal_sums(runs, labels, probability, changed), probability, changed)
+    geometry = exact_geometry(runs, labels, connectivity) if split is None else trace(runs, labels).noded().geometry()
+    if regularize and len(geometry):
+        tolerance = simplify or DEFAULT_TOLERANCE * plane.side
+        simple = plane.simplify(geometry, tolerance)
+        groups = wall_groups(runs, labels)
+        geometry = straighten(geometry, simple, groups, plane.to_square, tolerance / plane.side)
+    else:
+        geometry = plane.simplify(geometry, simplify)
+    columns["touches_edge"] = touches_edge(runs, labels, beside, source.height)
+    mapped = plane.to_map(geometry)
+    if simplify > 0 or regularize:
+        mapped = _repaired(mapped)
+    frame = gpd.GeoDataFrame({"area_m2": plane.areas(geometry), **columns}, geometry=mapped, crs=plane.crs)
     frame.attrs["geometry_type"] = "Polygon" if connectivity == 4 else "MultiPolygon"
+    frame.attrs["left_whole"] = whole
     return frame
 
 
-@dataclass(frozen=True)
-class Plane:
-    """How pixel coordinates (column, row) map to a CRS and to metres.
+def _large_objects(source: Mask, plane: Plane, min_area: float, connectivity: int) -> tuple[Runs, Runs]:
+    """Runs of the objects of at least `min_area` m2, and of their pixels beside no-data."""
+    smallest = plane.smallest(min_area, (source.height, source.width))
+    runs, beside = read_runs(source, connectivity, smallest)
+    runs = without_small(runs, connectivity, smallest)
+    if min_area > 0 and plane.is_geographic:
+        labels = runs.components(connectivity)
+        large = plane.areas(exact_geometry(runs, labels, connectivity)) >= min_area
+        runs = runs.take(large[labels])
+    return runs, beside
 
-    Attributes:
-        transform: from pixel coordinates to the CRS.
-        metres: the linear part of that in metres, float64 (2, 2).
-        crs: the CRS, if there is one.
+
+def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
+    """Outlines in pixel coordinates (column, row): polygons, with 8-connectivity MultiPolygons of several pieces.
+
+    Args:
+        runs: the pixels of the polygons.
+        labels: the polygon of each run, int32 (runs,).
+        connectivity: 4 or 8.
+
+    Returns:
+        Object array (polygons,).
     """
+    if connectivity == 4:
+        return trace(runs, labels).geometry()
+    pieces = runs.components(4, labels)
+    parts = trace(runs, pieces).geometry()
+    owner = np.empty(len(parts), np.int32)
+    owner[pieces] = labels
+    order, counts = np.argsort(owner, kind="stable"), np.bincount(owner)
+    result = np.asarray(shapely.multipolygons(parts[order], indices=owner[order]), object) if len(parts) else parts
+    firsts = order[np.cumsum(counts) - counts]
+    result[counts == 1] = parts[firsts[counts == 1]]
+    return result
 
-    transform: Affine
-    metres: Floats
-    crs: pyproj.CRS | None
 
-    @classmethod
-    def of(cls, src: Any, pixel_size: float | None) -> Plane:
-        """The plane of an open raster; `pixel_size` in metres stands in for a missing CRS."""
-        transform = src.transform
-        if src.crs is None:
-            size = 1.0 if pixel_size is None else pixel_size
-            plain = transform == Affine.identity()
-            return cls(Affine.scale(1, -1) if plain else transform, np.diag([size, size]), None)
-        crs = pyproj.CRS.from_wkt(src.crs.to_wkt())
-        code = crs.to_epsg(min_confidence=100)
-        crs = crs if code is None else pyproj.CRS.from_epsg(code)
-        linear = np.array([[transform.a, transform.b], [transform.d, transform.e]])
-        center = _apply(transform, np.array([(src.width / 2, src.height / 2)]))[0]
-        scale = _metres_per_unit(crs, (center[0], center[1]))
-        metres = np.array(scale)[:, None] * linear
-        found = measure_gsd(src.crs.to_wkt(), transform, src.height, src.width)
-        if found is not None and found[1] == "geodesic":  # the projection's metres are not metres on the ground
-            metres = metres * (np.array(found[0]) / np.hypot(*metres))
-        return cls(transform, metres, crs)
-
-    def areas(self, rings: Rings) -> Floats:
-        """Areas of polygons in square metres, float64 of shape (polygons,)."""
-        if self.crs is None or not self.crs.is_geographic:
-            return np.abs(rings.signed_pixels) * abs(float(np.linalg.det(self.metres)))
-        geod = _geod(self.crs)
-        lon, lat = (_apply(self.transform, rings.points) * _degrees_per_unit(self.crs)).T
-        ends = zip(rings.ring_starts[:-1], rings.ring_starts[1:], strict=True)
-        areas = np.array([geod.polygon_area_perimeter(lon[i:j], lat[i:j])[0] for i, j in ends])
-        return np.abs(np.add.reduceat(areas, rings.polygon_starts[:-1]))
-
-    def simplify(self, geometry: Geometries, tolerance: float) -> Geometries:
-        """Simplify polygons in pixel coordinates together, with a tolerance in metres."""
-        if tolerance <= 0 or not len(geometry):
-            return geometry
-        side = abs(float(np.linalg.det(self.metres))) ** 0.5
-        shape = self.metres.T / side
-        if np.allclose(shape @ shape.T, np.eye(2), atol=1e-3):
-            # Square pixels: with integers, rounding does not decide which of equal triangles goes first.
-            return np.asarray(shapely.coverage_simplify(geometry, tolerance / side), object)
-        metric = shapely.transform(geometry, lambda points: points @ shape)
-        simple = shapely.coverage_simplify(metric, tolerance / side)
-        back = np.linalg.inv(shape)
-        return np.asarray(shapely.transform(simple, lambda points: np.rint(points @ back)), object)
-
-    def to_map(self, geometry: Geometries) -> Geometries:
-        """Move polygons from pixel coordinates to the CRS."""
-        return np.asarray(shapely.transform(geometry, lambda points: _apply(self.transform, points)), object)
+def _attributes(runs: Runs, labels: Labels, sums: Sums, probability: Any, changed: Any) -> dict[str, Any]:
+    """The means of the rasters, NaN where there is none."""
+    pixels = np.bincount(labels, weights=runs.pixels)
+    mean = share = np.full(len(pixels), np.nan)
+    if probability is not None:
+        with np.errstate(invalid="ignore"):
+            raw = sums.probability / (pixels - sums.invalid)
+        mean = raw * probability.scales[0] + probability.offsets[0]
+    if changed is not None:
+        share = sums.changed / pixels
+    return {"probability": mean, "refined": share}
 
 
 def _repaired(geometry: Geometries) -> Geometries:
@@ -178,99 +194,34 @@ def _repaired(geometry: Geometries) -> Geometries:
     return geometry
 
 
-def _apply(transform: Affine, points: NDArray[Any]) -> Floats:
-    """Points, (points, 2), after an affine transformation."""
-    x, y = points.T
-    return np.stack(
-        [
-            transform.a * x + transform.b * y + transform.c,
-            transform.d * x + transform.e * y + transform.f,
-        ],
-        axis=1,
-    )
-
-
-def _attributes(outlines: Outlines, sums: Sums, probability: Any, changed: Any) -> dict[str, Any]:
-    """The columns of the result that come before the geometry."""
-    mean = share = np.full(len(outlines.pixels), np.nan)
-    if probability is not None:
-        with np.errstate(invalid="ignore"):
-            raw = sums.probability / (outlines.pixels - sums.invalid)
-        mean = raw * probability.scales[0] + probability.offsets[0]
-    if changed is not None:
-        share = sums.changed / outlines.pixels
-    return {
-        "area_m2": outlines.area,
-        "probability": mean,
-        "refined": share,
-        "touches_edge": sums.edge > 0,
-    }
-
-
-def _metres_per_unit(crs: pyproj.CRS, point: tuple[float, float]) -> tuple[float, float]:
-    """Metres per unit of x and of y at a point, both in the CRS's own unit."""
-    if not crs.is_geographic:
-        axis = (crs.source_crs if crs.is_bound and crs.source_crs else crs).axis_info
-        unit = axis[0].unit_conversion_factor if axis else 1.0
-        return unit, unit
-    geod, degree, step = _geod(crs), _degrees_per_unit(crs), 1e-4
-    lon, lat = point[0] * degree, min(max(point[1] * degree, -89.9), 89.9)
-    east = geod.inv(lon - step, lat, lon + step, lat)[2]
-    north = geod.inv(lon, lat - step, lon, lat + step)[2]
-    return east / (2 * step) * degree, north / (2 * step) * degree
-
-
-def _degrees_per_unit(crs: pyproj.CRS) -> float:
-    axis = crs.axis_info
-    return degrees(axis[0].unit_conversion_factor) if axis else 1.0
-
-
-def _geod(crs: pyproj.CRS) -> pyproj.Geod:
-    return crs.get_geod() or pyproj.Geod(ellps="WGS84")
-
-
-@contextmanager
-def _opened(path: str | Path, what: str) -> Iterator[Any]:
-    """Open a raster, quietly if it has no georeferencing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            src = rasterio.open(path)
-        except RasterioError as error:
-            raise UsageError(
-                f"cannot open the {what} {path}: {error}. Give a raster file that GDAL can read."
-            ) from error
-    with src:
-        yield src
-
-
-@contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (RasterioError, rasterio._err.CPLE_BaseError) as error:
-        reason = error.__cause__ or error
-        raise PrngeoError(
-            f"reading {path} or a raster given with it broke off: {reason}. The file may be truncated; make it again."
-        ) from error
-
-
-def _check_options(min_area: float, simplify: float, connectivity: int, pixel_size: float | None) -> None:
-    if not (min_area >= 0 and simplify >= 0):
-        raise UsageError(f"min_area and simplify must be 0 or more, got {min_area} and {simplify}.")
+def _check_options(
+    min_area: float, min_hole: float, simplify: float, connectivity: int, pixel_size: float | None
+) -> None:
+    for name, given in (("min_area", min_area), ("min_hole", min_hole), ("simplify", simplify)):
+        if not given >= 0:
+            raise UsageError(f"{name} must be 0 or more, got {given}.")
     if connectivity not in (4, 8):
         raise UsageError(f"connectivity must be 4 or 8, got {connectivity}.")
     if pixel_size is not None and not pixel_size > 0:
         raise UsageError(f"pixel_size must be a positive number of metres, got {pixel_size}.")
 
 
-def _check_rasters(mask: Any, probability: Any, changed: Any) -> None:
-    if mask.dtypes[0] != "uint8" or mask.nodata == OBJECT:
-        raise UsageError(
-            f"{mask.name} is no mask: expected a uint8 band with 1 = object, 0 = background and another "
-            f"value for no-data, got {mask.dtypes[0]} with nodata {mask.nodata}."
-        )
-    for other in (probability, changed):
+def _check_split(split: float | None, connectivity: int) -> None:
+    if split is None:
+        return
+    if not 0 < split < 1:
+        raise UsageError(f"split is the depth of a dip in the probability, between 0 and 1, got {split:g}.")
+    if connectivity != 4:
+        raise UsageError("Splitting works with connectivity 4 only: leave out one of --split and --connectivity.")
+
+
+def check_grids(mask: Any, *others: Any) -> None:
+    """Refuse open rasters, or None, that do not lie on the grid of the mask.
+
+    Raises:
+        UsageError: one does not.
+    """
+    for other in others:
         if other is None or (other.shape == mask.shape and _same_place(other, mask)):
             continue
         raise UsageError(
@@ -283,5 +234,5 @@ def _check_rasters(mask: Any, probability: Any, changed: Any) -> None:
 def _same_place(one: Any, other: Any) -> bool:
     """Whether the corners of two rasters of one shape agree to a hundredth of a pixel."""
     corners = np.array([(0, 0), (one.width, 0), (0, one.height)])
-    back = _apply(~other.transform, _apply(one.transform, corners))
+    back = apply(~other.transform, apply(one.transform, corners))
     return bool(np.allclose(back, corners, atol=0.01, rtol=0))

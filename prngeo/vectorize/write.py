@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 from uuid import uuid4
 
 import geopandas as gpd
@@ -25,6 +25,7 @@ SUFFIXES: dict[str, str] = {
     "flatgeobuf": ".fgb",
     "geojson": ".geojson",
 }
+OTHER_SUFFIXES = {".geoparquet": "geoparquet", ".json": "geojson"}
 SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
 CHANGE_COUNTERS = (24, 92)  # in SQLite's file header, equal in a sound file
 FIXED_TIME = "1970-01-01T00:00:00.000Z"
@@ -77,6 +78,37 @@ def vector_paths(stem: str | Path, format: VectorFormat, layers: Iterable[str]) 
     return [stem.with_name(f"{stem.name}_{layer}{SUFFIXES[format]}") for layer in layers]
 
 
+def format_of(path: str | Path) -> VectorFormat:
+    """The format that a file's suffix names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    suffix = Path(path).suffix.lower()
+    for format in get_args(VectorFormat):
+        if suffix == SUFFIXES[format] or OTHER_SUFFIXES.get(suffix) == format:
+            return cast(VectorFormat, format)
+    raise UsageError(
+        f"the suffix of {path} names no vector format: choose a name that ends in {', '.join(SUFFIXES.values())}, or a "
+        "database as postgresql://user@host/name."
+    )
+
+
+def named_paths(path: str | Path, layers: Iterable[str]) -> list[Path]:
+    """The files that hold these layers if the first one is to be found in `path`.
+
+    Returns:
+        `path` alone for a GeoPackage; else `path` for the first layer and `<stem>_<layer>` for each further one.
+
+    Raises:
+        UsageError: the suffix names no format.
+    """
+    path, names = Path(path), list(layers)
+    if format_of(path) == "gpkg":
+        return [path]
+    return [path, *(path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names[1:])]
+
+
 def write_layers(
     layers: Mapping[str, gpd.GeoDataFrame],
     stem: str | Path,
@@ -105,6 +137,28 @@ def write_layers(
         PrngeoError: a file cannot be written.
     """
     paths = vector_paths(stem, format, layers)
+    write_files(layers, paths, format, styles)
+    return paths
+
+
+def write_files(
+    layers: Mapping[str, gpd.GeoDataFrame],
+    paths: Sequence[Path],
+    format: VectorFormat,
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """Write layers to these files, as `write_layers` does.
+
+    Args:
+        layers: name and contents of each layer; at least one.
+        paths: one for a GeoPackage, else one a layer.
+        format: kind of file.
+        styles: QML of some of the layers.
+
+    Raises:
+        UsageError: there is no layer, or a layer cannot be brought to WGS84.
+        PrngeoError: a file cannot be written.
+    """
     if not layers:
         raise UsageError("no layer to write: give at least one.")
     token = uuid4().hex[:12]
@@ -126,7 +180,6 @@ def write_layers(
         for temporary in hidden:
             for suffix in ("", *SQLITE_SUFFIXES):
                 temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
-    return paths
 
 
 def _write_geopackage(layers: Mapping[str, gpd.GeoDataFrame], path: Path, styles: Mapping[str, str]) -> None:

@@ -52,7 +52,7 @@ def test_help_takes_less_than_half_a_second(verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for verb in ("predict", "check", "models", "doctor", "train", "synth"):
+    for verb in ("predict", "vectorize", "check", "models", "doctor", "train", "synth"):
         shown = cli(verb, "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80

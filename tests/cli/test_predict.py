@@ -47,7 +47,8 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
     arguments = (
         f"-o out -m other --target roads --target buildings --no-refine --device cpu --bands 3,2,1 --gsd 0.4 "
         f"--grid model --aoi {aoi} --threshold 0.3 --tile 256 --overlap 64 --max-memory 2GB --scratch {tmp_path} "
-        "--tta --overwrite --format geojson --min-area 7 --simplify 0.5"
+        "--tta --overwrite --format geojson --min-area 7 --simplify 0.5 "
+        "--min-hole 3 --regularize --split 0.2"
     )
     ran = cli("predict", "a.tif", *arguments.split())
     assert (ran.code, ran.err) == (2, "prngeo: enough.\n")
@@ -72,6 +73,9 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         format="geojson",
         min_area=7,
         simplify=0.5,
+        min_hole=3,
+        regularize=True,
+        split=0.2,
     )
 
 

@@ -56,6 +56,8 @@ def test_what_is_no_list_of_bands_is_refused(text):
         ("min_area", -1.0, "--min-area"),
         ("min_area", float("inf"), "--min-area"),
         ("simplify", float("nan"), "--simplify"),
+        ("min_hole", -1.0, "--min-hole"),
+        ("split", 1.0, "--split"),
         ("chunk", 256, "chunk"),
         ("chunk", 1000, "chunk"),
         ("device", "gpu", "--device is one of auto, cpu, cuda, mps"),

@@ -8,12 +8,12 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from prngeo.errors import UsageError
+from prngeo.files import refuse_existing
 from prngeo.inference.outputs import (
     KINDS,
     publish,
     raster_name,
     raster_spec,
-    refuse_existing,
     staging,
 )
 from prngeo.raster.geogrid import GeoGrid

@@ -269,3 +269,18 @@ def test_vector_formats_hold_a_layer_a_file(tmp_path: Path, options: PredictOpti
     assert len(result.vectors) == 2
     assert all(path.exists() for path in result.vectors)
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_vectors_are_those_of_vectorizing_the_rasters(tmp_path: Path, options: PredictOptions) -> None:
+    scene = write_scene(tmp_path / "scene.tif", 200, 300)
+    shaped = replace(options, min_area=0.5, min_hole=3.0, regularize=True, split=0.02)
+    result = prngeo.predict(scene, tmp_path / "out", shaped)
+    for target, straight in (("buildings", True), ("roads", False)):
+        more = {"regularize": True, "split": 0.02} if straight else {}
+        again = prngeo.polygonize(result.rasters[target]["probability"], min_area=0.5, min_hole=3.0, **more)
+        written = geopandas.read_file(result.vectors[0], layer=target)
+        assert len(written) == len(again) > 0
+        assert written.geometry.geom_equals(again.geometry).all()
+        np.testing.assert_allclose(written["probability"], again["probability"])
+    content = json.loads(result.record.read_text())
+    assert content["options"]["split"] == 0.02

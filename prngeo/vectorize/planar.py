@@ -1,0 +1,61 @@
+"""Lines that meet in their ends only."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from prngeo.vectorize.web import along
+
+Floats = NDArray[np.float64]
+
+SAME_PLACE = 1e-6
+"""Lines are not cut into pieces shorter than this, in their own unit."""
+
+
+def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
+    """Cut lines where they meet other than in their ends.
+
+    Args:
+        lines: polylines, float64 (points, 2) each.
+
+    Returns:
+        The pieces, and which line each comes from.
+    """
+    if not lines:
+        return [], []
+    geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
+    one, other = shapely.STRtree(geometry).query(geometry, predicate="intersects")
+    one, other = one[one < other], other[one < other]
+    ends = np.array([shapely.multipoints(line[[0, -1]]) for line in lines], dtype=object)
+    shared = shapely.intersection(ends[one], ends[other])
+    met = shapely.difference(shapely.intersection(geometry[one], geometry[other]), shared)
+    cuts: dict[int, list[Floats]] = {}
+    for index in np.flatnonzero(~shapely.is_empty(met)).tolist():
+        places = shapely.get_coordinates(met[index])
+        cuts.setdefault(int(one[index]), []).append(places)
+        cuts.setdefault(int(other[index]), []).append(places)
+    pieces: list[Floats] = []
+    source: list[int] = []
+    for number, line in enumerate(lines):
+        parts = cut(line, np.concatenate(cuts[number])) if number in cuts else [line]
+        pieces += parts
+        source += [number] * len(parts)
+    return pieces, source
+
+
+def cut(line: Floats, places: Floats) -> list[Floats]:
+    """Pieces of a line, (points, 2), cut at places (places, 2) on it."""
+    geometry = shapely.linestrings(line)
+    passed = along(line)
+    at = shapely.line_locate_point(geometry, shapely.points(places))
+    at, first = np.unique(at, return_index=True)
+    apart = np.diff(at, prepend=0.0) > SAME_PLACE
+    inside = apart & (at < passed[-1] - SAME_PLACE)
+    at, places = at[inside], places[first][inside]
+    order = np.argsort(np.concatenate([passed, at]), kind="stable")
+    points, stops = np.concatenate([line, places])[order], np.flatnonzero(order >= len(line))
+    return [points[start : end + 1] for start, end in pairwise([0, *stops.tolist(), len(points) - 1])]

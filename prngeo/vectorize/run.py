@@ -1,0 +1,138 @@
+"""From a mask or probability raster to a vector file or database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import geopandas as gpd
+
+from prngeo.errors import UsageError
+from prngeo.files import refuse_existing, refuse_inputs
+from prngeo.progress import Progress, Report, silent
+from prngeo.qgis.styles import polygon_style
+from prngeo.vectorize.polygons import polygonize
+from prngeo.vectorize.postgis import is_database, refuse_tables, shown, write_tables
+from prngeo.vectorize.write import format_of, named_paths, write_files
+
+
+@dataclass(frozen=True)
+class VectorizeOptions:
+    """Options of `prngeo vectorize`; the defaults are the command's.
+
+    Attributes:
+        target: what the objects are; names the layer and chooses its style.
+        probability: raster on the mask's grid for the attribute `probability`.
+        value: value of the objects in the mask; found in it if None.
+        threshold: probability from which a pixel is an object, if the raster holds probabilities.
+        min_area: smallest polygon in m2 (without CRS and `pixel_size`: pixels).
+        min_hole: holes smaller than this are filled, m2.
+        simplify: tolerance of outlines in metres; 0 keeps the pixel edges.
+        regularize: give buildings straight walls and right angles.
+        split: split objects where the probability dips by this much between two parts; not if None.
+        connectivity: 4 or 8.
+        pixel_size: metres a pixel where the raster has no CRS.
+        overwrite: replace an existing output.
+    """
+
+    target: str = "buildings"
+    probability: Path | None = None
+    value: float | None = None
+    threshold: float | None = None
+    min_area: float = 4.0
+    min_hole: float = 0.0
+    simplify: float = 0.0
+    regularize: bool = False
+    split: float | None = None
+    connectivity: Literal[4, 8] = 4
+    pixel_size: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.target or set(self.target) & set("/\\\"'"):
+            raise UsageError(f"--target names a layer, such as buildings; got {self.target!r}.")
+
+
+@dataclass(frozen=True)
+class VectorizeResult:
+    """What was written.
+
+    Attributes:
+        output: file or connection string (without its password).
+        layers: name and contents of each layer.
+        seconds: wall-clock time.
+    """
+
+    output: str
+    layers: dict[str, gpd.GeoDataFrame]
+    seconds: float
+
+
+def vectorize_raster(
+    raster: str | Path,
+    output: str | Path | None = None,
+    options: VectorizeOptions | None = None,
+    report: Report = silent,
+) -> VectorizeResult:
+    """Turn a mask or probability raster of any tool into vectors.
+
+    Args:
+        raster: its first band is the mask (0/1, 0/255, a class map with `value`) or the probability (with
+            `threshold`, or written by prngeo).
+        output: a file whose suffix tells the format (.gpkg, .parquet, .fgb, .geojson), or a database
+            (postgresql://...) in which the layers become tables; a GeoPackage beside the raster if None (in the
+            current folder for a remote one).
+        options: see VectorizeOptions.
+        report: is told of every step.
+
+    Returns:
+        The layers that were written.
+
+    Raises:
+        UsageError: an argument, an option or the raster does not suit; nothing was written.
+        PrngeoError: the run failed; nothing is left behind.
+    """
+    started = time.monotonic()
+    options = options or VectorizeOptions()
+    place = _beside(Path(raster)) if output is None else output
+    name, names = Path(raster).name, [options.target]
+    if is_database(place):
+        refuse_tables(str(place), names, options.overwrite)
+    else:
+        paths = named_paths(place, names)
+        refuse_inputs(paths, [raster, *([options.probability] if options.probability else [])])
+        refuse_existing(paths, options.overwrite)
+        if not Path(place).parent.is_dir():
+            raise UsageError(f"-o {place}: the folder {Path(place).parent} does not exist; create it first.")
+    report(Progress(name, "vectorize", 0, len(names) + 1))
+    layers = {options.target: _polygons(raster, options)}
+    report(Progress(name, "vectorize", len(names), len(names) + 1))
+    if is_database(place):
+        write_tables(layers, str(place))
+    else:
+        write_files(layers, paths, format_of(place), {options.target: polygon_style(options.target)})
+    report(Progress(name, "vectorize", len(names) + 1, len(names) + 1))
+    said = shown(str(place)) if is_database(place) else str(place)
+    return VectorizeResult(said, layers, time.monotonic() - started)
+
+
+def _beside(raster: Path) -> Path:
+    return (raster.parent if raster.exists() else Path()) / f"{raster.stem}.gpkg"
+
+
+def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:
+    return polygonize(
+        raster,
+        options.probability,
+        value=options.value,
+        threshold=options.threshold,
+        min_area=options.min_area,
+        min_hole=options.min_hole,
+        simplify=options.simplify,
+        regularize=options.regularize,
+        split=options.split,
+        connectivity=options.connectivity,
+        pixel_size=options.pixel_size,
+    )

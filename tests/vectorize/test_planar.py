@@ -1,0 +1,45 @@
+"""Lines are cut exactly where they meet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prngeo.vectorize.planar import cut, planar
+
+
+def line(*points: tuple[float, float]) -> np.ndarray:
+    return np.array(points, float)
+
+
+def test_lines_that_cross_are_cut_at_one_point() -> None:
+    pieces, source = planar([line((0, 0), (10, 0)), line((4, -3), (4, 5)), line((20, 0), (30, 0))])
+    assert [piece.tolist() for piece in pieces] == [
+        [[0, 0], [4, 0]],
+        [[4, 0], [10, 0]],
+        [[4, -3], [4, 0]],
+        [[4, 0], [4, 5]],
+        [[20, 0], [30, 0]],
+    ]
+    assert source == [0, 0, 1, 1, 2]
+
+
+def test_lines_that_share_an_end_stay_whole() -> None:
+    lines = [line((0, 0), (10, 0)), line((10, 0), (10, 5)), line((0, 0), (-3, 3))]
+    pieces, source = planar(lines)
+    assert all(piece is one for piece, one in zip(pieces, lines, strict=True))
+    assert source == [0, 1, 2]
+
+
+def test_an_end_on_another_line_cuts_it() -> None:
+    pieces, source = planar([line((0, 0), (10, 0)), line((4, 0), (4, 5))])
+    assert source == [0, 0, 1]
+    assert [piece[-1].tolist() for piece in pieces] == [[4, 0], [10, 0], [4, 5]]
+
+
+def test_several_cuts_are_in_order_and_none_at_the_ends() -> None:
+    pieces = cut(line((0, 0), (5, 0), (5, 5)), line((5, 2), (2, 0), (0, 0), (5, 5), (2, 0)))
+    assert [piece.tolist() for piece in pieces] == [[[0, 0], [2, 0]], [[2, 0], [5, 0], [5, 2]], [[5, 2], [5, 5]]]
+
+
+def test_no_lines_are_no_pieces() -> None:
+    assert planar([]) == ([], [])
