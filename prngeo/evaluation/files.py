@@ -28,7 +28,7 @@ from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import ratio
 from prngeo.evaluation.report import render
 from prngeo.evaluation.results import Evaluation, Judgement
-from prngeo.inference.outputs import publish, refuse_existing, refuse_inputs
+from prngeo.files import publish, refuse_existing, refuse_inputs
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
@@ -59,7 +59,7 @@ def write(result: Evaluation, inputs: Inputs, hidden: Path, folder: Path, option
     Args:
         result: all figures.
         inputs: still open.
-        hidden: where files are made, see prngeo.inference.outputs.staging.
+        hidden: where files are made, see prngeo.files.staging.
         folder: where they appear.
         options: see EvaluateOptions.
 

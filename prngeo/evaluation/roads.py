@@ -30,8 +30,8 @@ from prngeo.evaluation.inputs import Inputs
 from prngeo.evaluation.pixel import Floats, f_score, ratio
 from prngeo.evaluation.sources import LayerSource, Source
 from prngeo.progress import Progress, Report
-from prngeo.tiling.grid import Grid, Window
 from prngeo.raster.cog import RasterSpec, RasterWriter
+from prngeo.tiling.grid import Grid
 from prngeo.vectorize.centerlines import centerlines
 from prngeo.vectorize.skeleton import LineGraph
 

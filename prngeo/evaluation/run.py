@@ -31,8 +31,8 @@ from prngeo.evaluation.results import (
     numbers,
 )
 from prngeo.evaluation.wording import counted
+from prngeo.files import staging
 from prngeo.inference.memory import CACHE
-from prngeo.inference.outputs import staging
 from prngeo.progress import Report, silent
 
 FEW_BLOCKS = 20
