@@ -28,7 +28,8 @@ from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import ratio
 from prngeo.evaluation.report import render
 from prngeo.evaluation.results import Evaluation, Judgement
-from prngeo.inference.outputs import publish, refuse_existing, refuse_inputs, staging
+from prngeo.files import refuse_existing, refuse_inputs
+from prngeo.inference.outputs import publish, staging
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
