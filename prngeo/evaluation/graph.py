@@ -22,6 +22,7 @@ __all__ = [
     "Matching",
     "PathTotals",
     "apls",
+    "apls_of",
     "buffer_matching",
     "connectivity",
     "junctions",
@@ -181,7 +182,12 @@ def path_totals(
     return PathTotals(pairs.points[pairs.sources], cost, kinds, pairs.sampled)
 
 
-def apls(forward: PathTotals, backward: PathTotals) -> Apls:
+def apls(truth: LineGraph, predicted: LineGraph) -> Apls:
+    """Average path length similarity of two networks in metres, see `apls_of` and `path_totals`."""
+    return apls_of(path_totals(truth, predicted), path_totals(predicted, truth))
+
+
+def apls_of(forward: PathTotals, backward: PathTotals) -> Apls:
     """Average path length similarity (Van Etten, Lindenbaum and Bacastow 2018, arXiv 1807.01232).
 
     For every pair of control nodes joined by a path of length L, the other network's path of length L' costs

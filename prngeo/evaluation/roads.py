@@ -18,7 +18,7 @@ from prngeo.evaluation.graph import (
     Connectivity,
     Matching,
     PathTotals,
-    apls,
+    apls_of,
     buffer_matching,
     connectivity,
     junctions,
@@ -85,7 +85,7 @@ def networks(inputs: Inputs, scratch: Path, relax: float, block: int, report: Re
         there, back = path_totals(truth, predicted), path_totals(predicted, truth)
         found.append(
             Network(
-                apls(there, back),
+                apls_of(there, back),
                 topo(truth, predicted),
                 junctions(truth, predicted),
                 buffer_matching(truth, predicted, relax),

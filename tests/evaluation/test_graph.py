@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from shapely import LineString, MultiLineString, Point
 from shapely.ops import substring
 
-from prngeo.evaluation.graph import Matching, apls, buffer_matching, connectivity, junctions, network, path_totals, topo
+from prngeo.evaluation.graph import (
+    Matching,
+    apls,
+    apls_of,
+    buffer_matching,
+    connectivity,
+    junctions,
+    network,
+    path_totals,
+    topo,
+)
 from prngeo.vectorize.skeleton import LineGraph
 
 NOTHING = network([])
@@ -111,7 +121,11 @@ class TestNetwork:
 
 
 def similarity(truth, predicted, **options):
-    return apls(path_totals(truth, predicted, **options), path_totals(predicted, truth, **options))
+    return apls_of(path_totals(truth, predicted, **options), path_totals(predicted, truth, **options))
+
+
+def test_the_short_form_is_the_long_one():
+    assert apls(GRID, shifted(GRID, 2.0, 0.0)) == similarity(GRID, shifted(GRID, 2.0, 0.0))
 
 
 def ways(truth, predicted, **options):

@@ -387,8 +387,8 @@ def test_the_mask_of_a_road_has_the_network_of_the_road(tmp_path, angle):
     """However the road runs across the pixels, and however wide it is."""
     c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     for width in (6, 14):
-        axis = shapely.LineString([(30, 30), (30 + 300 * c, 30 + 300 * s)])
-        street = shapely.LineString([(30 + 150 * c - 25 * s, 30 + 150 * s + 25 * c), (30 + 150 * c, 30 + 150 * s)])
+        axis = shapely.LineString([(100, 30), (100 + 250 * c, 30 + 250 * s)])
+        street = shapely.LineString([(100 + 150 * c - 60 * s, 30 + 150 * s + 60 * c), (100 + 150 * c, 30 + 150 * s)])
         lines = gpd.GeoDataFrame(
             geometry=shapely.transform([axis, street], lambda xy: xy * [1, -1] + [500_000, 6_000_000]), crs=UTM
         )
