@@ -12,7 +12,7 @@ import geopandas as gpd
 from prngeo.errors import UsageError
 from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import polygon_style
+from prngeo.qgis.styles import line_style, polygon_style
 from prngeo.vectorize.centerlines import centerlines
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.postgis import is_database, refuse_tables, shown, write_tables
@@ -118,7 +118,8 @@ def vectorize_raster(
     if is_database(place):
         write_tables(layers, str(place))
     else:
-        write_files(layers, paths, format_of(place), {options.target: polygon_style(options.target)})
+        styles = {name: (line_style if name == CENTERLINES else polygon_style)(options.target) for name in layers}
+        write_files(layers, paths, format_of(place), styles)
     report(Progress(name, "vectorize", len(names) + 1, len(names) + 1))
     said = shown(str(place)) if is_database(place) else str(place)
     return VectorizeResult(said, layers, time.monotonic() - started)
