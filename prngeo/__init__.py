@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prngeo.inference import predict as predict
     from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.training import train as train
+    from prngeo.vectorize.centerlines import centerlines as centerlines
     from prngeo.vectorize.polygons import polygonize as polygonize
     from prngeo.vectorize.run import VectorizeOptions as VectorizeOptions
     from prngeo.vectorize.run import VectorizeResult as VectorizeResult
@@ -31,6 +32,7 @@ _HOMES = {
     "UsageError": "prngeo.errors",
     "PredictOptions": "prngeo.inference",
     "PredictResult": "prngeo.inference",
+    "centerlines": "prngeo.vectorize.centerlines",
     "diagnose": "prngeo.evaluation",
     "evaluate": "prngeo.evaluation",
     "open_bundle": "prngeo.models.bundle",
@@ -52,6 +54,7 @@ __all__ = [
     "VectorizeOptions",
     "VectorizeResult",
     "__version__",
+    "centerlines",
     "diagnose",
     "evaluate",
     "open_bundle",

@@ -50,4 +50,6 @@ def _target(target: TargetSummary) -> str:
     if target.refined:
         share = target.changed_pixels / max(1, target.valid_pixels)
         refiner = f"PRN changed {share:.2%} of the pixels"
-    return f"{area(target.area_m2)} in {target.polygons} polygon{plural}, threshold {target.threshold:g}, {refiner}"
+    lines = "" if target.length_m is None else f", {target.length_m / 1000:.3g} km of centerlines"
+    found = f"{area(target.area_m2)} in {target.polygons} polygon{plural}{lines}"
+    return f"{found}, threshold {target.threshold:g}, {refiner}"

@@ -34,16 +34,20 @@ from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import correction_style, mask_style, polygon_style, probability_style, write_sidecar
+from prngeo.qgis.styles import correction_style, line_style, mask_style, polygon_style, probability_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.store import TileStore
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.write import vector_paths, write_layers
 
 STRAIGHT = "buildings"
+LINES = {"roads": "road_centerlines"}
+"""Layers of centerlines beside the polygons, by target."""
 """The target whose polygons are split and regularized."""
 
 if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
     from prngeo.models.devices import Compute
     from prngeo.models.runtime import Runtime
 
@@ -74,7 +78,7 @@ def predict(
     options = options or PredictOptions()
     with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
         record = job.folder / f"{job.scene.name}.json"
-        vectors = vector_paths(job.folder / job.scene.name, options.format, [target.name for target in job.targets])
+        vectors = vector_paths(job.folder / job.scene.name, options.format, _layers(job))
         rasters = {
             target.name: {kind: job.folder / raster_name(job.scene.name, target.name, kind) for kind in _kinds(options)}
             for target in job.targets
@@ -116,6 +120,12 @@ def predict(
         peak_memory(),
         warnings,
     )
+
+
+def _layers(job: Job) -> list[str]:
+    """Names of the vector layers in their order."""
+    names = [target.name for target in job.targets]
+    return [layer for name in names for layer in (name, *([LINES[name]] if name in LINES else []))]
 
 
 def _kinds(options: PredictOptions) -> tuple[Kind, ...]:
@@ -242,7 +252,11 @@ def _vectors(
         )
         layers[target.name] = frame
         styles[target.name] = polygon_style(target.name)
-        count = counts[target.name]
+        count, length = counts[target.name], None
+        if target.name in LINES:
+            lines = _centerlines(job, hidden, target.name, pixel_size)
+            layers[LINES[target.name]], styles[LINES[target.name]] = lines, line_style(target.name)
+            length = float(lines["length_m"].sum())
         summaries[target.name] = TargetSummary(
             area_m2=float(frame["area_m2"].sum()),
             polygons=len(frame),
@@ -251,11 +265,19 @@ def _vectors(
             changed_pixels=count.changed,
             threshold=target.final.threshold,
             refined=job.refine[target.channel],
+            length_m=length,
         )
     names += [path.name for path in write_layers(layers, hidden / scene.name, options.format, styles)]
     report(Progress(scene.name, "vectorize", len(job.targets), len(job.targets)))
     timings["vectorize"] = time.monotonic() - started
     return names, summaries
+
+
+def _centerlines(job: Job, hidden: Path, target: str, pixel_size: float | None) -> GeoDataFrame:
+    from prngeo.vectorize.centerlines import centerlines
+
+    mask, probability = (hidden / raster_name(job.scene.name, target, kind) for kind in ("mask", "probability"))
+    return centerlines(mask, probability, value=1, pixel_size=pixel_size)
 
 
 def _style(kind: Kind, target: str) -> str:

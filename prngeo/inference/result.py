@@ -20,6 +20,7 @@ class TargetSummary:
         changed_pixels: pixels that PRN changed.
         threshold: probability from which a pixel belongs to the mask.
         refined: True if PRN was used.
+        length_m: length of the centerlines in metres (pixels without a known pixel size); None but for roads.
     """
 
     area_m2: float
@@ -29,6 +30,7 @@ class TargetSummary:
     changed_pixels: int
     threshold: float
     refined: bool
+    length_m: float | None = None
 
 
 @dataclass(frozen=True)

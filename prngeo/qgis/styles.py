@@ -62,6 +62,7 @@ OTHER_COLORS = (
 )
 REMOVED, ADDED = Color(33, 102, 172), Color(178, 24, 43)
 FILL_ALPHA, MASK_ALPHA = 90, 200
+LINE_WIDTH = 0.6  # millimetres
 
 
 def target_color(target: str) -> Color:
@@ -109,14 +110,43 @@ def fill_symbol(name: str, fill: Color, outline: Color, width: float) -> str:
         "outline_width_unit": "MM",
         "joinstyle": "miter",
     }
+    return _symbol("fill", name, "SimpleFill", options)
+
+
+def line_style(target: str) -> str:
+    """Style of a line layer: one solid line of the target's colour with round ends, no labels.
+
+    Args:
+        target: name of the target, such as `roads`.
+
+    Returns:
+        QML.
+    """
+    options = {
+        "line_color": target_color(target).numbers,
+        "line_style": "solid",
+        "line_width": f"{LINE_WIDTH:g}",
+        "line_width_unit": "MM",
+        "capstyle": "round",
+        "joinstyle": "round",
+    }
+    return (
+        f'{HEADER}<renderer-v2 type="singleSymbol" forceraster="0" symbollevels="0" enableorderby="0">\n'
+        f"<symbols>{_symbol('line', '0', 'SimpleLine', options)}</symbols>\n</renderer-v2>\n"
+        "<blendMode>0</blendMode>\n<layerOpacity>1</layerOpacity>\n</qgis>\n"
+    )
+
+
+def _symbol(kind: str, name: str, layer: str, options: dict[str, str]) -> str:
+    """A symbol of one layer."""
     # Version 3.22 reads <prop>, later ones <Option>; a reader ignores the one that it does not know.
     old = "".join(f"<prop k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in options.items())
     new = "".join(
         f'<Option type="QString" name={quoteattr(key)} value={quoteattr(value)}/>' for key, value in options.items()
     )
     return (
-        f'<symbol type="fill" name={quoteattr(name)} alpha="1" clip_to_extent="1" force_rhr="0">\n'
-        '<layer class="SimpleFill" enabled="1" locked="0" pass="0">\n'
+        f'<symbol type="{kind}" name={quoteattr(name)} alpha="1" clip_to_extent="1" force_rhr="0">\n'
+        f'<layer class="{layer}" enabled="1" locked="0" pass="0">\n'
         f'<Option type="Map">{new}</Option>\n{old}\n</layer></symbol>\n'
     )
 

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 FEWEST = 4
 """Points that a direction is taken from at least."""
 WIDER = 1.15
-"""Where a road is this many times as wide as in its middle, its middle line is another's too."""
+"""Where a road is this many times as wide as a little farther on, its middle line is another's too."""
 FARTHEST = 3.0
 """A crossing reaches at most this many half widths along a road."""
 ALONG_BORDER = 5.0
@@ -147,12 +147,15 @@ def _arm(points: Floats, node: Floats, radius: float, step: float) -> Arm:
     """How a line, from the node on, leaves it."""
     passed = along(points)
     half = passed <= passed[-1] / 2
-    known = points[np.isfinite(points[:, RADIUS]), RADIUS]
-    own = float(np.median(known)) if len(known) else radius
+    beside = points[half & (passed >= radius) & (passed <= FARTHEST * radius), RADIUS]
+    beside = beside[np.isfinite(beside)]
+    own = float(np.quantile(beside, 0.25)) if len(beside) else radius
     away = np.hypot(*(points[:, :2] - node).T)
-    outside = (away >= radius) & ~(points[:, RADIUS] > WIDER * own + step / 2) | (passed > FARTHEST * radius) | ~half
-    outside[0] = False
-    inside = int(np.argmax(outside)) if outside.any() else len(points) - 1
+    free = (away >= radius) & ~(points[:, RADIUS] > WIDER * own + step / 2) | (passed > FARTHEST * radius)
+    free[0] = False
+    if not (free & half).any():
+        return Arm(int(half.sum()), None, np.zeros(2))
+    inside = int(np.argmax(free))
     reach = passed[inside] + max(2 * radius, 2 * FEWEST * step)
     straight = points[inside:, :2][(passed[inside:] <= reach) & half[inside:]]
     if len(straight) < FEWEST:

@@ -21,6 +21,9 @@ from tests.conftest import write_scene
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
 @pytest.fixture
 def options(tiny_model: Path) -> PredictOptions:
     return PredictOptions(model=tiny_model, device="cpu", min_area=0)
@@ -266,7 +269,8 @@ def test_truncated_file_leaves_nothing(tmp_path: Path, options: PredictOptions) 
 def test_vector_formats_hold_a_layer_a_file(tmp_path: Path, options: PredictOptions, format: str) -> None:
     scene = write_scene(tmp_path / "scene.tif", 128, 128)
     result = prngeo.predict(scene, tmp_path / "out", replace(options, format=format))
-    assert len(result.vectors) == 2
+    layers = ["roads", "road_centerlines", "buildings"]
+    assert [path.stem for path in result.vectors] == [f"scene_{layer}" for layer in layers]
     assert all(path.exists() for path in result.vectors)
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -284,3 +288,18 @@ def test_vectors_are_those_of_vectorizing_the_rasters(tmp_path: Path, options: P
         np.testing.assert_allclose(written["probability"], again["probability"])
     content = json.loads(result.record.read_text())
     assert content["options"]["split"] == 0.02
+
+
+@pytest.mark.slow
+def test_roads_come_with_their_centerlines(tmp_path: Path) -> None:
+    result = prngeo.predict(EXAMPLES / "town.tif", tmp_path / "out", PredictOptions(device="cpu"))
+    roads = result.rasters["roads"]
+    lines = prngeo.centerlines(roads["mask"], roads["probability"])
+    written = geopandas.read_file(result.vectors[0], layer="road_centerlines")
+    assert len(written) == len(lines) > 20
+    assert written.geometry.geom_equals(lines.geometry).all()
+    assert (written.geom_type == "LineString").all()
+    assert result.targets["roads"].length_m == pytest.approx(lines["length_m"].sum())
+    assert result.targets["buildings"].length_m is None
+    content = json.loads(result.record.read_text())
+    assert content["targets"]["roads"]["length_m"] == result.targets["roads"].length_m

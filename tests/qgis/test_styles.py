@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
-from shapely import box
+from shapely import LineString, box
 
 from prngeo.qgis.styles import (
     correction_style,
+    line_style,
     mask_colormap,
     mask_style,
     polygon_style,
@@ -28,7 +29,7 @@ from prngeo.qgis.styles import (
 from prngeo.vectorize.write import write_layers
 
 TARGETS = ["roads", "buildings", "swimming pools", 'odd "<&>" name']
-STYLES = [polygon_style, mask_style, probability_style, correction_style]
+STYLES = [polygon_style, line_style, mask_style, probability_style, correction_style]
 QGIS_PYTHON = "/usr/bin/python3"
 
 
@@ -103,6 +104,8 @@ for name, source in json.loads(sys.argv[1]).items():
         shown[name] = {
             "type": renderer.type(), "valid": layer.isValid(), "count": layer.featureCount(),
             "fill": line.fillColor().getRgb(), "outline": line.strokeColor().getRgb(),
+            "symbol": line.layerType(), "color": line.color().getRgb(),
+            "width": line.width() if line.layerType() == "SimpleLine" else line.strokeWidth(),
             "labels": layer.labelsEnabled(), "crs": layer.crs().authid(),
         }
     else:
@@ -159,7 +162,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("qgis")
     frame = gpd.GeoDataFrame({"area_m2": [1.0]}, geometry=[box(0, 0, 1, 1)], crs="EPSG:32645")
     layers = {"roads": frame, "buildings": frame, "pools": frame.iloc[:0]}
-    (package,) = write_layers(layers, folder / "scene", "gpkg", {name: polygon_style(name) for name in layers})
+    styles = {name: polygon_style(name) for name in layers} | {"road_centerlines": line_style("roads")}
+    layers["road_centerlines"] = gpd.GeoDataFrame(geometry=[LineString([(0, 0), (1, 1)])], crs="EPSG:32645")
+    (package,) = write_layers(layers, folder / "scene", "gpkg", styles)
     mask = raster(folder / "mask.tif", np.array([[0, 1, 255]], np.uint8), nodata=255, colors=mask_colormap("roads"))
     raw = np.array([[0, 125, 250, 255]], np.uint8)
     probability = raster(folder / "probability.tif", raw, nodata=255, scale=0.004)
@@ -184,6 +189,14 @@ def test_qgis_opens_the_geopackage_styled(shown: dict[str, Any], target: str) ->
     assert layer["fill"] == list(color.opacity(90))
     assert layer["outline"] == list(color)
     assert not layer["labels"]
+
+
+@pytest.mark.qgis
+def test_qgis_opens_centerlines_styled(shown: dict[str, Any]) -> None:
+    layer = shown["road_centerlines"]
+    assert (layer["valid"], layer["count"], layer["type"], layer["labels"]) == (True, 1, "singleSymbol", False)
+    assert (layer["symbol"], layer["width"]) == ("SimpleLine", 0.6)
+    assert layer["color"] == list(target_color("roads"))
 
 
 @pytest.mark.qgis
