@@ -34,7 +34,11 @@ def vectorize(
     ] = None,
     target: Annotated[
         str,
-        typer.Option(metavar="NAME", help="What the objects are: name of the layer.", rich_help_panel=OUTPUT),
+        typer.Option(
+            metavar="NAME",
+            help="What the objects are: name of the layer; roads gives centerlines too.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "buildings",
     threshold: Annotated[
         float | None,
@@ -137,6 +141,9 @@ def _summary(result: VectorizeResult, as_json: bool) -> None:
         typer.echo(json.dumps(event), err=True)
         return
     for name, frame in result.layers.items():
+        if "length_m" in frame:
+            typer.echo(f"{name}: {frame['length_m'].sum() / 1000:,.2f} km in {len(frame)} lines", err=True)
+            continue
         if frame.attrs.get("left_whole"):
             typer.echo(f"warning: {frame.attrs['left_whole']} objects of {name} are too large to be split", err=True)
         plural = "" if len(frame) == 1 else "s"

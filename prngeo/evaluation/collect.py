@@ -111,7 +111,6 @@ class _Counting:
     scores: ScoreCounts | None
     labels: Labels | Numbered | None
     picture: Picture
-    known: int = 0
     overlaps: Overlaps = field(default_factory=Overlaps)
 
 
@@ -130,7 +129,7 @@ class _Run:
             )
         shape = blocks.rows, blocks.cols
         self.known = np.zeros(shape, np.int64)
-        self.truth_known = 0
+        self.seen: dict[str, int] = {}
         self.true_labels = _labels(inputs.truth, blocks.width) if objects else None
         self.counting = []
         for number, prediction in enumerate(inputs.predictions):
@@ -155,11 +154,11 @@ class _Run:
         scores = [_scores(one, reading, outer) for one, reading in zip(self.counting, readings, strict=True)]
         parts = [part.known[here] for part in (truth, *readings, *scores) if part is not None]
         known = self.inputs.common(core, parts)
-        self.truth_known += int(truth.known[here].sum())
+        self._note(self.inputs.truth, truth, here)
         true = truth.mask[here] & known
         numbers = _number(self.true_labels, core, true, truth, here)
         for one, reading in zip(self.counting, readings, strict=True):
-            one.known += int(reading.known[here].sum())
+            self._note(one.prediction.source, reading, here)
             mine = _number(one.labels, core, reading.mask[here] & known, reading, here)
             if mine is not None and numbers is not None:
                 one.overlaps.add(mine, numbers)
@@ -185,6 +184,9 @@ class _Run:
             one.picture.add(core, known, true, predicted)
             if one.scores is not None and score is not None and score.probability is not None:
                 one.scores.add(core, score.probability[here], known, true)
+
+    def _note(self, source: Source, reading: Reading, here: tuple[slice, slice]) -> None:
+        self.seen[source.what] = self.seen.get(source.what, 0) + int(np.count_nonzero(reading.known[here]))
 
     def _edge(self, reading: Reading) -> NDArray[np.bool_]:
         """Object pixels within the boundary's width of known background."""
@@ -232,18 +234,14 @@ class _Run:
         return found
 
     def _nothing_known(self) -> str:
-        prediction, truth = self.counting[0], self.inputs.truth
-        for what, known in ((truth.what, self.truth_known), (prediction.prediction.source.what, prediction.known)):
-            if not known:
+        for what, seen in self.seen.items():
+            if not seen:
                 return (
                     f"{what} holds no valid pixel on the pixels of the comparison: it is all nodata, or of another "
                     "place. Check its extent and nodata value with `gdalinfo`."
                 )
-        also = ", --aoi" if self.inputs.aoi is not None else ""
-        return (
-            f"No pixel is valid in {prediction.prediction.source.what}, {truth.what}{also} and what else was given at "
-            "once: they know different parts of the scene."
-        )
+        aoi = " and inside --aoi (by their centers)" if self.inputs.aoi is not None else ""
+        return f"No pixel is valid in {', '.join(self.seen)} at once{aoi}: they know different parts of the scene."
 
 
 def _labels(source: Source, width: int) -> Labels | Numbered:

@@ -28,8 +28,7 @@ from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import ratio
 from prngeo.evaluation.report import render
 from prngeo.evaluation.results import Evaluation, Judgement
-from prngeo.files import refuse_existing, refuse_inputs
-from prngeo.inference.outputs import publish, staging
+from prngeo.files import publish, refuse_existing, refuse_inputs
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
@@ -54,30 +53,35 @@ def refuse(folder: Path, options: EvaluateOptions, inputs: list[str]) -> None:
     refuse_existing(outputs, options.overwrite)
 
 
-def write(result: Evaluation, inputs: Inputs, folder: Path, options: EvaluateOptions) -> dict[str, Path]:
+def write(result: Evaluation, inputs: Inputs, hidden: Path, folder: Path, options: EvaluateOptions) -> dict[str, Path]:
     """Write all files of an evaluation; they appear together.
+
+    Args:
+        result: all figures.
+        inputs: still open.
+        hidden: where files are made, see prngeo.files.staging.
+        folder: where they appear.
+        options: see EvaluateOptions.
 
     Returns:
         The files by what they hold.
 
     Raises:
-        UsageError: the folder cannot be written.
         PrngeoError: a file cannot be written.
     """
-    with staging(folder, "report") as hidden:
-        try:
-            names = {"blocks": write_layers({"blocks": block_layer(result, inputs)}, hidden / "blocks", "gpkg",
-                                            {"blocks": block_style()})[0].name}  # fmt: skip
-            for one in result.predictions:
-                names |= _write_maps(one, result, inputs.ground.grid, hidden)
-            names |= {"metrics": METRICS_FILE, "report": REPORT}
-            content = json.dumps(as_json(result, options), indent=1, allow_nan=False)
-            (hidden / METRICS_FILE).write_text(content + "\n", encoding="utf-8")
-            (hidden / REPORT).write_text(render(result, inputs, sorted(names.values())), encoding="utf-8")
-        except (OSError, RasterioError) as error:
-            raise PrngeoError(f"The report could not be written in {folder}: {error}. Check its free space.") from error
-        styles = [name.replace(".tif", ".qml") for name in names.values() if name.endswith(".tif")]
-        publish(hidden, folder, [*names.values(), *styles])
+    try:
+        layers = {"blocks": block_layer(result, inputs)}
+        names = {"blocks": write_layers(layers, hidden / "blocks", "gpkg", {"blocks": block_style()})[0].name}
+        for one in result.predictions:
+            names |= _write_maps(one, inputs.ground.grid, hidden)
+        names |= {"metrics": METRICS_FILE, "report": REPORT}
+        content = json.dumps(as_json(result, options), indent=1, allow_nan=False)
+        (hidden / METRICS_FILE).write_text(content + "\n", encoding="utf-8")
+        (hidden / REPORT).write_text(render(result, inputs, sorted(names.values())), encoding="utf-8")
+    except (OSError, RasterioError) as error:
+        raise PrngeoError(f"The report could not be written in {folder}: {error}. Check its free space.") from error
+    styles = [name.replace(".tif", ".qml") for name in names.values() if name.endswith(".tif")]
+    publish(hidden, folder, [*names.values(), *styles])
     for name in set(_all_maps()) - set(names.values()):  # of an earlier report, which this one replaces
         for old in (folder / name, (folder / name).with_suffix(".qml")):
             old.unlink(missing_ok=True)
@@ -165,7 +169,7 @@ def _map_names(name: str) -> list[str]:
     return [f"{kind}.tif" if name == "prediction" else f"{kind}_{name}.tif" for kind in MAPS]
 
 
-def _write_maps(one: Judgement, result: Evaluation, grid: GeoGrid, folder: Path) -> dict[str, str]:
+def _write_maps(one: Judgement, grid: GeoGrid, folder: Path) -> dict[str, str]:
     """The maps of a diagnosis as float32 GeoTIFFs with styles, one pixel a patch."""
     if one.diagnosis is None:
         return {}

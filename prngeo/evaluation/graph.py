@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from prngeo.evaluation.network import Roads, network
+from prngeo.evaluation.network import Places, Roads, network
 from prngeo.evaluation.paths import CHUNK, Pairs, distances_from, sample
 from prngeo.vectorize.skeleton import LineGraph
 
@@ -20,13 +20,19 @@ __all__ = [
     "Apls",
     "Connectivity",
     "Matching",
+    "PathTotals",
     "apls",
+    "apls_of",
     "buffer_matching",
     "connectivity",
     "junctions",
     "network",
+    "path_totals",
     "topo",
 ]
+
+STEP = 0.1
+"""Of the tolerance: length of the pieces in which matched length is added up."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -120,92 +126,119 @@ class Connectivity:
     sampled: bool
 
 
-def apls(
-    truth: LineGraph,
-    predicted: LineGraph,
+@dataclass(frozen=True)
+class PathTotals:
+    """How paths of one network fare in another, summed over the paths that start at a control node.
+
+    Attributes:
+        points: (n, 2) float64, the control nodes in metres.
+        cost: (n,) float64, sum of min(1, |L - L'| / L).
+        kinds: (n, 4) int64, paths that are right within 5 %, too long, too short, missing.
+        sampled: True if paths start at a sample of the control nodes only.
+    """
+
+    points: Floats
+    cost: Floats
+    kinds: Integers
+    sampled: bool
+
+    @property
+    def paths(self) -> int:
+        """Number of paths."""
+        return int(self.kinds.sum())
+
+    @property
+    def similarity(self) -> float | None:
+        """1 minus the mean cost; None without a path."""
+        return 1.0 - float(self.cost.sum()) / self.paths if self.paths else None
+
+
+def path_totals(
+    roads: LineGraph,
+    other: LineGraph,
     *,
     spacing: float = 50.0,
     snap: float = 4.0,
     min_path: float = 10.0,
     max_sources: int = 500,
-) -> Apls:
-    """Average path length similarity (Van Etten, Lindenbaum and Bacastow 2018, arXiv 1807.01232).
+) -> PathTotals:
+    """Compare the shortest paths of a network with those between the same places of another.
 
-    Control nodes are all nodes of a network and further ones along its lines. Each is looked up at the
-    nearest place of the other network. For every pair of control nodes joined by a path of length L, the
-    other network's path of length L' costs min(1, |L - L'| / L); it costs 1 where an end has no place or no
-    path leads there. The similarity is 1 minus the mean cost, computed in both directions.
-
-    Control nodes are injected on straight lines too, and paths run along the nearest place of the other
-    network exactly; the published code injects them on curved lines only, which changes scores slightly.
-    Networks with more control nodes than `max_sources` are sampled: paths run from a fixed random sample of
-    that many to all others.
+    Control nodes are all nodes of the network and further ones along its lines. Each is looked up at the nearest
+    place of the other network. Networks with more control nodes than `max_sources` are sampled: paths run from a fixed
+    random sample of that many to all others.
 
     Args:
-        truth: true network, metres.
-        predicted: predicted network, metres.
+        roads: the network whose paths are taken, metres.
+        other: the network in which they are looked up, metres.
         spacing: largest distance between control nodes on a line; a shorter line has one in its middle.
         snap: farthest that a control node may lie from the other network.
         min_path: shorter paths are left out.
         max_sources: largest number of control nodes that paths start from.
+    """
+    pairs = Pairs.of(Roads(roads), Roads(other), spacing, snap, max_sources)
+    cost, kinds = np.zeros(len(pairs.sources)), np.zeros((len(pairs.sources), 4), np.int64)
+    for rows, length, found in pairs.lengths(min_path):
+        np.add.at(cost, rows, np.minimum(1.0, np.abs(length - found) / length))
+        kind = np.select([np.isinf(found), found > 1.05 * length, found < 0.95 * length], [3, 1, 2], 0)
+        np.add.at(kinds, (rows, kind), 1)
+    return PathTotals(pairs.points[pairs.sources], cost, kinds, pairs.sampled)
+
+
+def apls(truth: LineGraph, predicted: LineGraph) -> Apls:
+    """Average path length similarity of two networks in metres, see `apls_of` and `path_totals`."""
+    return apls_of(path_totals(truth, predicted), path_totals(predicted, truth))
+
+
+def apls_of(forward: PathTotals, backward: PathTotals) -> Apls:
+    """Average path length similarity (Van Etten, Lindenbaum and Bacastow 2018, arXiv 1807.01232).
+
+    For every pair of control nodes joined by a path of length L, the other network's path of length L' costs
+    min(1, |L - L'| / L); it costs 1 where an end has no place or no path leads there. The similarity is 1 minus the
+    mean cost, computed in both directions.
+
+    Control nodes are injected on straight lines too, and paths run along the nearest place of the other network
+    exactly; the published code injects them on curved lines only, which changes scores slightly.
+
+    Args:
+        forward: paths of the truth looked up in the prediction.
+        backward: paths of the prediction looked up in the truth.
 
     Returns:
         The scores.
     """
-    one, other = Roads(truth), Roads(predicted)
-    options = (spacing, snap, min_path, max_sources)
-    forward, truth_paths, forward_sampled = _similarity(one, other, *options)
-    backward, predicted_paths, backward_sampled = _similarity(other, one, *options)
-    score = _harmonic(forward, backward)
-    if backward is None and forward == 0:
-        score = 0.0
-    return Apls(score, forward, backward, truth_paths, predicted_paths, forward_sampled or backward_sampled)
+    there, back = forward.similarity, backward.similarity
+    score = 0.0 if back is None and there == 0 else _harmonic(there, back)
+    return Apls(score, there, back, forward.paths, backward.paths, forward.sampled or backward.sampled)
 
 
-def connectivity(
-    truth: LineGraph,
-    predicted: LineGraph,
-    *,
-    spacing: float = 50.0,
-    snap: float = 4.0,
-    min_path: float = 10.0,
-    max_sources: int = 500,
-) -> Connectivity:
+def connectivity(truth: LineGraph, predicted: LineGraph, forward: PathTotals) -> Connectivity:
     """Components of both networks, and how true paths fare in the prediction.
 
     The categories are those of Wegner, Montoya-Zegarra and Schindler (CVPR 2013): right within 5 %, too long,
-    too short, infeasible. Pairs are those of `apls` from the truth to the prediction, sampled alike.
+    too short, infeasible.
 
     Args:
         truth: true network, metres.
         predicted: predicted network, metres.
-        spacing: as in `apls`.
-        snap: as in `apls`.
-        min_path: as in `apls`.
-        max_sources: as in `apls`.
+        forward: paths of the truth looked up in the prediction.
 
     Returns:
         The figures.
     """
-    one, other = Roads(truth), Roads(predicted)
-    counts = np.zeros(4, np.int64)
-    pairs = Pairs.of(one, other, spacing, snap, max_sources)
-    for length, found in pairs.lengths(min_path):
-        kind = np.select([np.isinf(found), found > 1.05 * length, found < 0.95 * length], [3, 1, 2], 0)
-        counts += np.bincount(kind, minlength=4)
-    paths = int(counts.sum())
-    correct, too_long, too_short, infeasible = (count / paths if paths else None for count in counts.tolist())
+    paths, counts = forward.paths, forward.kinds.sum(0).tolist()
+    correct, too_long, too_short, infeasible = (count / paths if paths else None for count in counts)
     return Connectivity(
         _components(truth),
         _components(predicted),
-        float(one.lengths.sum()) / 1000,
-        float(other.lengths.sum()) / 1000,
+        float(Roads(truth).lengths.sum()) / 1000,
+        float(Roads(predicted).lengths.sum()) / 1000,
         correct,
         too_long,
         too_short,
         infeasible,
         paths,
-        pairs.sampled,
+        forward.sampled,
     )
 
 
@@ -285,18 +318,6 @@ def _harmonic(one: float | None, other: float | None) -> float | None:
     return 2 * one * other / (one + other) if one + other > 0 else 0.0
 
 
-def _similarity(
-    roads: Roads, other: Roads, spacing: float, snap: float, min_path: float, max_sources: int
-) -> tuple[float | None, int, bool]:
-    """One direction of APLS, the number of its paths, and whether they are a sample."""
-    pairs = Pairs.of(roads, other, spacing, snap, max_sources)
-    cost, count = 0.0, 0
-    for length, found in pairs.lengths(min_path):
-        cost += float(np.minimum(1.0, np.abs(length - found) / length).sum())
-        count += len(length)
-    return (1.0 - cost / count if count else None), count, pairs.sampled
-
-
 @dataclass(frozen=True)
 class _Marks:
     """Places every few metres along a network, their coordinates (marks, 2) and distances."""
@@ -368,11 +389,13 @@ def _components(graph: LineGraph) -> int:
 
 
 def _length_within(roads: Roads, other: Roads, tolerance: float) -> float:
-    """Length of a network's lines that lies within a distance of another network."""
-    of, near = shapely.STRtree(other.lines).query(roads.lines, predicate="dwithin", distance=tolerance)
-    order = np.argsort(of, kind="stable")
-    of, near = of[order], near[order]
-    buffers = shapely.buffer(other.lines, tolerance, quad_segs=8)
-    which, start = np.unique(of, return_index=True)
-    around = [shapely.union_all(buffers[group]) for group in np.split(near, start[1:])] if len(which) else []
-    return float(shapely.length(shapely.intersection(roads.lines[which], np.array(around, dtype=object))).sum())
+    """Length of a network's lines that lies within a distance of another network, in pieces of a tenth of it."""
+    if not len(roads.lines) or not len(other.lines):
+        return 0.0
+    count = np.ceil(roads.lengths / (STEP * tolerance)).astype(np.int64)
+    line = np.repeat(np.arange(len(count)), count)
+    piece = (roads.lengths / count)[line]
+    rank = np.arange(len(line)) - np.repeat(np.cumsum(count) - count, count)
+    middles = shapely.points(roads.points(Places(line, (rank + 0.5) * piece)))
+    near = np.unique(shapely.STRtree(other.lines).query(middles, predicate="dwithin", distance=tolerance)[0])
+    return float(piece[near].sum())

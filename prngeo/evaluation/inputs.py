@@ -83,29 +83,35 @@ class Inputs:
 
 
 @contextmanager
-def open_inputs(prediction: str, truth: str, options: EvaluateOptions) -> Iterator[Inputs]:
+def open_inputs(prediction: str, truth: str, options: EvaluateOptions, what: str = "PREDICTION") -> Iterator[Inputs]:
     """Open prediction, truth and what the options name; closed at the end.
+
+    Args:
+        prediction: mask raster, probability raster or vector layer.
+        truth: likewise.
+        options: see EvaluateOptions.
+        what: how messages call the prediction.
 
     Raises:
         UsageError: one is missing, unreadable, of the wrong kind, or cannot be laid on the others.
     """
-    named = [("PREDICTION", prediction), ("TRUTH", truth), ("--scores", options.scores)]
+    named = [(what, prediction), ("TRUTH", truth), ("--scores", options.scores)]
     named += [("--baseline", options.baseline), ("--baseline-scores", options.baseline_scores)]
     paths = {what: path for what, path in named if path is not None}
     with ExitStack() as stack:
         target = _plural(options.target)
         rasters: dict[str, DatasetReader] = {}
-        for what, path in paths.items():
+        for role, path in paths.items():
             if not is_layer(path):
-                rasters[what] = stack.enter_context(opened(path, f"{what} {path}"))
-                target = target or _plural(rasters[what].tags().get("PRNGEO_TARGET"))
+                rasters[role] = stack.enter_context(opened(path, f"{role} {path}"))
+                target = target or _plural(rasters[role].tags().get("PRNGEO_TARGET"))
         target = target or guess_target(list(paths.values()))
         layers = {
-            what: read_layer(path, f"{what} {path}", target) for what, path in paths.items() if what not in rasters
+            role: read_layer(path, f"{role} {path}", target) for role, path in paths.items() if role not in rasters
         }
         ground = _ground(list(rasters.values()), list(layers.values()), options)
-        sources = {what: _source(what, path, rasters, layers, ground, options) for what, path in paths.items()}
-        predictions = [_prediction("prediction", prediction, sources["PREDICTION"], sources.get("--scores"))]
+        sources = {role: _source(role, path, rasters, layers, ground, options) for role, path in paths.items()}
+        predictions = [_prediction("prediction", prediction, sources[what], sources.get("--scores"))]
         if options.baseline is not None:
             scores = sources.get("--baseline-scores")
             predictions.append(_prediction("baseline", options.baseline, sources["--baseline"], scores))
@@ -145,7 +151,10 @@ def _source(
 def _told_or_not(sources: dict[str, Source], rasters: dict[str, DatasetReader], options: EvaluateOptions) -> list[str]:
     """What is to be said of thresholds."""
     found = []
-    for what in ("PREDICTION", "--baseline"):
+    truth = sources["TRUTH"]
+    if truth.threshold is not None:
+        found.append(f"{truth.what} was read as probabilities; {truth.threshold:g} and more counts as true.")
+    for what in ("PREDICTION", "SCORES", "--baseline"):
         source = sources.get(what)
         if source is None:
             continue
@@ -207,7 +216,13 @@ def _metric_system(layer: geopandas.GeoDataFrame) -> CRS | None:
         found = measure_gsd(crs.to_wkt(), center, 1, 1)
         if found is not None and found[1] == "crs":
             return crs
-    return layer.estimate_utm_crs()
+    try:
+        return layer.estimate_utm_crs()
+    except RuntimeError as error:
+        raise UsageError(
+            "The layers are in degrees, and no UTM zone suits their place. Bring them to a system in metres, for "
+            "example with `ogr2ogr -t_srs EPSG:3413`."
+        ) from error
 
 
 def _ground_of_layers(layers: Sequence[geopandas.GeoDataFrame], options: EvaluateOptions) -> Ground:

@@ -184,9 +184,14 @@ class Roads:
 
     def points(self, places: Places) -> Floats:
         """Coordinates of places, float64 (places, 2)."""
-        return np.asarray(
-            shapely.get_coordinates(shapely.line_interpolate_point(self.lines[places.line], places.along))
-        )
+        found = np.empty((len(places.line), 2))
+        order = np.argsort(places.line, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(places.line[order])) + 1):
+            if len(group):  # a line at a time: its length is added up once, however many places lie on it
+                line = self.graph.lines[places.line[group[0]]]
+                passed = np.append(0.0, np.cumsum(np.hypot(*np.diff(line, axis=0).T)))
+                found[group] = np.stack([np.interp(places.along[group], passed, axis) for axis in line.T], 1)
+        return found
 
     def nearest(self, points: Floats, distance: float) -> tuple[Integers, Places]:
         """Which points have a line within a distance, and the nearest place on one."""

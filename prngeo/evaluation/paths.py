@@ -28,6 +28,7 @@ class Pairs:
         other: sparse distances in the other network, and
         counterpart: its vertex of each control node, -1 where there is none.
         sources: control nodes that paths start from.
+        points: (control nodes, 2) float64, where they are.
     """
 
     own: Any
@@ -35,25 +36,30 @@ class Pairs:
     other: Any
     counterpart: Integers
     sources: Integers
+    points: Floats
 
     @classmethod
     def of(cls, roads: Roads, other: Roads, spacing: float, snap: float, max_sources: int) -> Pairs:
         """Control nodes `spacing` apart, looked up within the distance `snap`; a sample of them as sources."""
         controls = roads.spread(spacing)
         own, vertex = roads.routes(controls)
-        which, places = other.nearest(roads.points(controls), snap)
+        points = roads.points(controls).reshape(-1, 2)
+        which, places = other.nearest(points, snap)
         distances, met = other.routes(places)
         counterpart = np.full(len(vertex), -1)
         counterpart[which] = met
-        return cls(own, vertex, distances, counterpart, sample(len(vertex), max_sources))
+        return cls(own, vertex, distances, counterpart, sample(len(vertex), max_sources), points)
 
     @property
     def sampled(self) -> bool:
         """True if not all control nodes are sources."""
         return len(self.sources) < len(self.vertex)
 
-    def lengths(self, min_path: float) -> Iterator[tuple[Floats, Floats]]:
-        """Lengths of paths of at least `min_path` here and there (infinite where missing), in chunks."""
+    def lengths(self, min_path: float) -> Iterator[tuple[Integers, Floats, Floats]]:
+        """Ranks of sources, and lengths of their paths of at least `min_path` here and there, in chunks.
+
+        A path that is missing there is infinitely long.
+        """
         there = np.flatnonzero(self.counterpart >= 0)
         for start in range(0, len(self.sources), CHUNK):
             sources = self.sources[start : start + CHUNK]
@@ -63,7 +69,7 @@ class Pairs:
             reached = distances_from(self.other, self.counterpart[sources[snapped]])
             found[np.ix_(snapped, there)] = reached[:, self.counterpart[there]]
             use = np.isfinite(length) & (length >= min_path)
-            yield length[use], found[use]
+            yield start + np.nonzero(use)[0], length[use], found[use]
 
 
 def distances_from(routes: Any, sources: Integers, limit: float = np.inf) -> Floats:

@@ -286,8 +286,8 @@ def _method(result: Evaluation, files: Sequence[str]) -> str:
         "there by nearest neighbor, vector layers drawn where a pixel's center lies inside. Relaxed metrics allow "
         f"{result.relax:g} {result.unit}, boundary bands are {result.boundary:g} {result.unit} wide (a pixel at "
         f"least). Intervals are 95 % percentile intervals of a bootstrap over blocks of {result.block} pixels, "
-        f"{RESAMPLES} draws; they tell how sure a figure is for scenes like this one, not for others; networks and "
-        "headroom have none. An em dash stands for an undefined figure."
+        f"{RESAMPLES} draws; they tell how sure a figure is for scenes like this one, not for others; of a network "
+        "only APLS has one, from the blocks in which paths start. An em dash stands for an undefined figure."
     )
     names = ", ".join(f"<code>{escape(name)}</code>" for name in files)
     return f"<p>{escape(text)}</p><p>Files: {names}. All figures are in <code>metrics.json</code>, with formulas.</p>"

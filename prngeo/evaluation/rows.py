@@ -29,6 +29,10 @@ def interval(figure: Figure, signed: bool = False) -> str:
     return f"[{show(figure.low)}, {show(figure.high)}]"
 
 
+def _ends(found: tuple[float, float] | None) -> str:
+    return "" if found is None else f" [{number(found[0])}, {number(found[1])}]"
+
+
 def verdict(name: str, figure: Figure) -> str:
     """Better, worse, or not told apart, by the interval of a difference."""
     if figure.low is None or figure.high is None:
@@ -58,7 +62,7 @@ def network_rows(judged: Sequence[Judgement], unit: str) -> list[tuple[str, list
     rows = [
         (
             "APLS",
-            [number(one.apls.score) for one in found],
+            [number(one.apls.score) + _ends(one.apls_interval) for one in found],
             "average path length similarity: how lengths of shortest paths agree, both ways (Van Etten et al. 2018)"
             + ("; paths from a sample of nodes" if any(one.apls.sampled for one in found) else ""),
         ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from prngeo.evaluation.results import (
     numbers,
 )
 from prngeo.evaluation.wording import counted
+from prngeo.files import staging
 from prngeo.inference.memory import CACHE
 from prngeo.progress import Report, silent
 
@@ -65,12 +66,14 @@ def evaluate(
     from prngeo.evaluation.roads import networks
 
     options = options or EvaluateOptions()
-    with _compared(str(prediction), str(truth), output, options, report, objects=True) as (inputs, collected):
-        result = _summary(inputs, collected, options)
-        if inputs.target == "roads":
-            found = zip(result.predictions, networks(inputs, options.relax, report), strict=True)
-            result = replace(result, predictions=[replace(one, network=network) for one, network in found])
-        return _written(result, inputs, output, options)
+    with _started(str(prediction), str(truth), output, options, "PREDICTION") as run:
+        collected = collect(run.inputs, options, run.scratch, run.inputs.target != "roads", report)
+        result = _summary(run.inputs, collected, options)
+        if run.inputs.target == "roads":
+            found = networks(run.inputs, run.scratch, options.relax, collected.block, report)
+            pairs = zip(result.predictions, found, strict=True)
+            result = replace(result, predictions=[replace(one, network=network) for one, network in pairs])
+        return run.written(result, options)
 
 
 def diagnose(
@@ -98,25 +101,49 @@ def diagnose(
         PrngeoError: a file could not be read or written.
     """
     options = options or EvaluateOptions()
-    with _compared(str(scores), str(truth), output, options, report, objects=False) as (inputs, collected):
-        return _written(_summary(inputs, collected, options), inputs, output, options)
+    with _started(str(scores), str(truth), output, options, "SCORES") as run:
+        _refuse_masks(run.inputs.predictions)
+        collected = collect(run.inputs, options, run.scratch, False, report)
+        return run.written(_summary(run.inputs, collected, options), options)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run works with: open inputs, a scratch folder, and where its files appear (None: nowhere)."""
+
+    inputs: Inputs
+    scratch: Path
+    hidden: Path | None
+    folder: Path | None
+
+    def written(self, result: Evaluation, options: EvaluateOptions) -> Evaluation:
+        """The result with its files, if any are wanted."""
+        if self.hidden is None or self.folder is None:
+            return result
+        from prngeo.evaluation.files import write
+
+        return replace(result, files=write(result, self.inputs, self.hidden, self.folder, options))
 
 
 @contextmanager
-def _compared(
-    prediction: str, truth: str, output: str | Path | None, options: EvaluateOptions, report: Report, objects: bool
-) -> Iterator[tuple[Inputs, Collected]]:
-    """Inputs and what one pass over them counted; nothing of the scratch folder is left at the end."""
-    if output is not None:
-        from prngeo.evaluation.files import refuse
+def _started(
+    prediction: str, truth: str, output: str | Path | None, options: EvaluateOptions, what: str
+) -> Iterator[_Run]:
+    """Everything that can be refused at once; nothing of scratch and unfinished files is left at the end."""
+    folder = None if output is None else Path(output)
+    with ExitStack() as stack:
+        hidden = None
+        if folder is not None:
+            from prngeo.evaluation.files import refuse
 
-        refuse(Path(output), options, [prediction, truth])
-    with rasterio.Env(GDAL_CACHEMAX=CACHE), open_inputs(prediction, truth, options) as inputs:
-        if not objects:
-            _refuse_masks(inputs.predictions)
-        compare_objects = objects and inputs.target != "roads"
-        with tempfile.TemporaryDirectory(prefix="prngeo-", dir=options.scratch) as scratch:
-            yield inputs, collect(inputs, options, Path(scratch), compare_objects, report)
+            refuse(folder, options, [prediction, truth])
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
+        inputs = stack.enter_context(open_inputs(prediction, truth, options, what))
+        if folder is not None:
+            hidden = stack.enter_context(staging(folder, "report"))
+        place = options.scratch or hidden
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="prngeo-", dir=place))
+        yield _Run(inputs, Path(scratch), hidden, folder)
 
 
 def _refuse_masks(predictions: list[Prediction]) -> None:
@@ -126,14 +153,6 @@ def _refuse_masks(predictions: list[Prediction]) -> None:
                 f"{one.source.what} is a {one.source.kind} source: bias can only be seen in probabilities. Give a "
                 "probability raster, or say what its values mean with --values."
             )
-
-
-def _written(result: Evaluation, inputs: Inputs, output: str | Path | None, options: EvaluateOptions) -> Evaluation:
-    if output is None:
-        return result
-    from prngeo.evaluation.files import write
-
-    return replace(result, files=write(result, inputs, Path(output), options))
 
 
 def _summary(inputs: Inputs, collected: Collected, options: EvaluateOptions) -> Evaluation:

@@ -198,6 +198,8 @@ class LayerSource:
             raise UsageError(
                 f"{what} holds no feature. If there really is nothing in the area, give a mask raster of zeros."
             )
+        if len(frame) and (frame.geometry.isna() | frame.geometry.is_empty).all():
+            raise UsageError(f"{what} holds {len(frame)} features, and none of them has a geometry.")
         placed = to_grid(frame.geometry, ground.grid, what, "the raster beside it")
         if not len(frame):
             self.warnings.append(f"{what} holds no feature: it predicts nothing.")
@@ -213,7 +215,10 @@ class LayerSource:
         if len(areas) or not len(placed):
             self.kind: Literal["mask", "probability", "polygons", "lines"] = "polygons"
             if len(lines):
-                self.warnings.append(f"{what} holds polygons and {len(lines)} lines; the lines were left out.")
+                raise UsageError(
+                    f"{what} holds {len(areas)} polygons and {len(lines)} lines; one kind can be compared at a time. "
+                    "Take one of them out, for example with `ogr2ogr -where \"OGR_GEOMETRY='LINESTRING'\"`."
+                )
             numbers = (np.unique(areas.index, return_inverse=True)[1] + 1).astype(np.int32)
             self.objects = int(numbers.max(initial=0))
             self._drawing = Drawing(areas.to_numpy(), ground.grid, numbers)
@@ -241,7 +246,15 @@ def _widened(lines: NDArray[np.object_], width: float) -> NDArray[np.object_]:
 
 
 def _check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:
+    """Refuse what cannot be laid on the grid."""
     if (dataset.crs is None) == (grid.crs is None):
+        plain = dataset.crs is None and dataset.transform.is_identity and grid.transform.is_identity
+        if plain and dataset.shape != (grid.height, grid.width):
+            raise UsageError(
+                f"{what} has {dataset.width} x {dataset.height} pixels, the raster beside it {grid.width} x "
+                f"{grid.height}, and nothing tells where either lies. Give rasters of one size, or georeference them "
+                "with `gdal_edit.py -a_ullr`."
+            )
         return
     systems = ["no coordinate system" if crs is None else crs.to_string() for crs in (dataset.crs, grid.crs)]
     raise UsageError(
@@ -272,5 +285,18 @@ def opened(path: str, what: str) -> Iterator[DatasetReader]:
             raise UsageError(
                 f"{what} holds {dataset.count} bands; a mask or probability raster has one. Take it out, for example "
                 f"with `gdal_translate -b 1 {public_path(path)} one.tif`."
+            )
+        if np.dtype(dataset.dtypes[0]).kind == "c":
+            raise UsageError(f"{what} holds complex numbers; a mask or probability raster holds real ones.")
+        t = dataset.transform
+        if not np.isfinite(tuple(t)).all() or t.determinant == 0:
+            raise UsageError(
+                f"{what} has a geotransform without area, {tuple(t)[:6]}. Set it right, for example with "
+                "`gdal_edit.py -a_ullr`."
+            )
+        if t.is_identity and dataset.gcps[0]:
+            raise UsageError(
+                f"{what} is placed by ground control points, not by a transform. Warp it first: `gdalwarp "
+                f"{public_path(path)} warped.tif`, and give warped.tif."
             )
         yield dataset

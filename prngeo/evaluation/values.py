@@ -17,6 +17,8 @@ from prngeo.raster.source import reading
 from prngeo.raster.validity import ValidityRule
 from prngeo.tiling.grid import Window
 
+OVERSHOOT = 1e-3
+"""Of a probability: cubic resampling leaves values that far outside of 0..1, which are cut."""
 _SAMPLES = 6  # windows along each axis that are looked at
 _SIDE = 128  # their side in pixels
 SLACK = 4e-7
@@ -52,7 +54,7 @@ class Meaning:
     def probability(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of stored values of any shape."""
         scaled = values.astype(np.float64) * self.scale + self.offset
-        return 0.5 + 0.5 * np.tanh(0.5 * scaled) if self.logit else scaled
+        return 0.5 + 0.5 * np.tanh(0.5 * scaled) if self.logit else np.clip(scaled, 0, 1)
 
 
 def level_of(probability: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -81,12 +83,14 @@ def find_meaning(
     if (scale, offset) != (1.0, 0.0) and wanted in ("auto", "unit", "percent", "byte"):
         return Meaning("probability", scale, offset, False, f"a probability, stored with scale {scale:g}", option)
     sample, guessed = _sample(path, dataset, rule), False
+    if not sample.size:
+        sample = _first_valid(path, what, dataset, rule)
     if wanted == "mask":
         return Meaning("mask", 1.0, 0.0, False, "a mask", option)
     if wanted == "auto":
-        found = set(np.unique(sample).tolist())
-        if found <= {0, 1} or found <= {0, 255}:
-            top = 1 if found <= {0, 1} else 255
+        objects = set(np.unique(sample).tolist()) - {0}
+        if objects <= {1} or objects <= {255} or (len(objects) == 1 and sample.dtype.kind in "ub"):
+            top = int(max(objects, default=1))
             return Meaning("mask", 1.0, 0.0, False, f"a mask of 0 and {top}", option, top)
         wanted, guessed = _guess(what, sample, option), True
     top = {"unit": 1, "percent": 100, "byte": 255, "logit": 1}[wanted]
@@ -114,7 +118,7 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
             raise UsageError(_unmarked(what, meaning.option))
     else:
         low, high = (float(value) * meaning.scale + meaning.offset for value in (values.min(), values.max()))
-        if low >= -SLACK and high <= 1 + SLACK:
+        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return
     raise UsageError(
         f"{what} was read as {meaning.told}, but holds values from {float(values.min()):g} to "
@@ -140,7 +144,7 @@ def _guess(what: str, sample: NDArray[Any], option: str) -> Literal["unit", "per
     low, high = float(found[0]), float(found[-1])
     shown = f"{what} holds values from {low:g} to {high:g}"
     if sample.dtype.kind == "f":
-        if low >= -SLACK and high <= 1 + SLACK:
+        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return "unit"
         raise UsageError(f"{shown}, which is neither a mask nor a probability in 0..1. {_choice(option)}")
     if set(found.tolist()) <= {0, 1, 255}:
@@ -170,6 +174,25 @@ def _sample(path: str, dataset: DatasetReader, rule: ValidityRule) -> NDArray[An
                 valid = rule.read(dataset, window, values=values)
             parts.append(values[0][valid])
     return np.concatenate(parts)
+
+
+def _first_valid(path: str, what: str, dataset: DatasetReader, rule: ValidityRule) -> NDArray[Any]:
+    """The first valid values of a raster, for one with few.
+
+    Raises:
+        UsageError: there are none.
+    """
+    rows = max(1, (1 << 22) // dataset.width)
+    for row in range(0, dataset.height, rows):
+        window = Window(row, 0, min(rows, dataset.height - row), dataset.width)
+        with reading(path, window):
+            values = dataset.read([1], window=((window.row, window.row_end), (0, dataset.width)))
+            valid = rule.read(dataset, window, values=values)
+        if valid.any():
+            return np.asarray(values[0][valid])
+    raise UsageError(
+        f"{what} holds no valid pixel: all of it is nodata. Check its nodata value with `gdalinfo -stats`."
+    )
 
 
 def _starts(length: int) -> list[int]:

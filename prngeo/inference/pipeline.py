@@ -14,21 +14,12 @@ import numpy as np
 import rasterio
 
 from prngeo.errors import UsageError
-from prngeo.files import refuse_existing, refuse_inputs
+from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder, staging
 from prngeo.inference.chunks import ChunkResult, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
 from prngeo.inference.options import PredictOptions
-from prngeo.inference.outputs import (
-    KINDS,
-    PROBABILITY_SCALE,
-    Kind,
-    publish,
-    raster_name,
-    raster_spec,
-    scratch_folder,
-    staging,
-)
+from prngeo.inference.outputs import KINDS, PROBABILITY_SCALE, Kind, raster_name, raster_spec
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inference.warnings import position_warnings, scene_warnings
@@ -44,6 +35,8 @@ STRAIGHT = "buildings"
 LINES = {"roads": "road_centerlines"}
 """Layers of centerlines beside the polygons, by target."""
 """The target whose polygons are split and regularized."""
+LINES = {"roads": "road_centerlines"}
+"""Layers of centerlines beside the polygons, by target."""
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -9,8 +9,10 @@ import numpy as np
 import pyproj
 import rasterio.windows
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 from rasterio.io import DatasetReader
 
+from prngeo.errors import UsageError
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.source import reading
 from prngeo.raster.validity import ValidityRule
@@ -33,6 +35,9 @@ class AlignedBand:
         dataset: the open raster.
         grid: the pixels to see it on; both have a coordinate system or neither has.
         rule: tells its valid pixels; what the file says if None.
+
+    Raises:
+        UsageError: one of the coordinate systems has no place on the Earth.
     """
 
     def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, rule: ValidityRule | None = None) -> None:
@@ -42,7 +47,14 @@ class AlignedBand:
         self._rule = rule or ValidityRule.of(dataset, (1,))
         self._project: pyproj.Transformer | None = None
         if grid.crs is not None and dataset.crs is not None and grid.crs != dataset.crs:
-            self._project = pyproj.Transformer.from_crs(grid.crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True)
+            try:
+                self._project = pyproj.Transformer.from_crs(grid.crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True)
+            except ProjError as error:
+                raise UsageError(
+                    f"{path} cannot be brought from {dataset.crs.to_string()[:60]} to {grid.crs.to_string()[:60]}: "
+                    f"{' '.join(str(error).split())}. Give it a coordinate system with a place on the Earth, for "
+                    "example with `gdal_edit.py -a_srs EPSG:32630`."
+                ) from error
         self._to_source = ~dataset.transform
         self._matrix = self._to_source @ grid.transform
 

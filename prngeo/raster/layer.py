@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,22 @@ SUFFIXES = {".gpkg", ".geojson", ".json", ".geojsonl", ".shp", ".fgb", ".parquet
 
 
 def split_layer(name: str) -> tuple[str, str | None]:
-    """Path and layer of `file.gpkg|layername=roads`, as QGIS writes it; the layer is None if none is named."""
-    path, _, rest = name.partition("|")
-    options = dict(part.split("=", 1) for part in rest.split("|") if "=" in part)
-    return path, options.get("layername")
+    """Path and layer of `file.gpkg|layername=roads`, as QGIS writes it; the layer is None if none is named.
+
+    Raises:
+        UsageError: there is more behind the bar, such as the `|subset=` of a filtered layer in QGIS.
+    """
+    if Path(name).exists():
+        return name, None
+    path, named, layer = name.partition("|layername=")
+    more = layer if named else path
+    cut = re.search(r"\|(subset|layerid|geometrytype|uniqueGeometryType|option:)", more)
+    if cut:
+        raise UsageError(
+            f"{name}: only |layername= can stand behind a file, not {more[cut.start() :].split('=')[0]}. Save what you "
+            "want as a layer of its own, for example with `ogr2ogr -where`."
+        )
+    return path, layer if named else None
 
 
 def is_layer(name: str) -> bool:
@@ -52,17 +65,19 @@ def read_layer(name: str, what: str, prefer: str | None = None) -> geopandas.Geo
         if Path(path).suffix.lower() == ".parquet":
             frame = geopandas.read_parquet(path)
         else:
-            frame = geopandas.read_file(path, layer=layer or _choose(path, what, prefer))
+            names = [] if layer else [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+            frame = geopandas.read_file(path, layer=layer or _choose(names, path, what, prefer))
+    except UsageError:
+        raise
     except (DataSourceError, DataLayerError, OSError, ValueError) as error:
-        raise UsageError(f"{what} cannot be read as a vector layer: {error}.") from error
+        raise UsageError(f"{what} cannot be read as a vector layer: {str(error).rstrip('.')}.") from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise UsageError(f"{what} has no geometries.")
-    return frame
+    return frame.reset_index(drop=True)
 
 
-def _choose(path: str, what: str, prefer: str | None) -> str | None:
+def _choose(names: list[str], path: str, what: str, prefer: str | None) -> str | None:
     """The layer of a file that names none: the only one with geometries, or the preferred one."""
-    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     if prefer in names:
         return prefer
     if len(names) > 1:

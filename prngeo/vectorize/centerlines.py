@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from prngeo.errors import UsageError
 from prngeo.vectorize.bridges import Lattice, bridge
 from prngeo.vectorize.crossings import contract, straighten
+from prngeo.vectorize.ends import reach_ends
 from prngeo.vectorize.ground import Ground
 from prngeo.vectorize.mask import as_mask, opened, reading
 from prngeo.vectorize.planar import planar
@@ -53,8 +54,8 @@ def centerlines(
     The mask is thinned by windows and traced once (`prngeo.vectorize.skeleton`); the network is then worked on
     as a whole, so that the result does not depend on how the raster is cut. Spurs shorter than the road is
     wide go, gaps are bridged (`prngeo.vectorize.bridges`), what is left of less than `min_length` goes,
-    crossings move to where the roads' directions meet, and lines are smoothed. Lines meet in their ends only,
-    in exactly equal coordinates.
+    crossings move to where the roads' directions meet, dead ends reach their road's end, and lines are
+    smoothed. Lines meet in their ends only, in exactly equal coordinates.
 
     Args:
         mask_path: raster whose first band says what is road, see `value` and `threshold`.
@@ -102,10 +103,11 @@ def centerlines(
         prune(web, spur)
         if probability is not None and max_gap > 0:
             _bridge(web, ground, max_gap, gap_probability)
-    drop_specks(web, min_length)
-    contract(web, plane.side)
-    web.join_all()
-    prune(web, spur)
+        drop_specks(web, min_length)
+        contract(web, plane.side)
+        web.join_all()
+        prune(web, spur)
+        reach_ends(web, lambda places: ground.inside(places, BLOCK))
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * ground.extent.shape[::-1] @ plane.metres.T
     known = {line: _attributes(web, line) for line in web.ends}
     straighten(web, plane.side, shapely.Polygon(corners))

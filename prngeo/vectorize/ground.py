@@ -92,6 +92,22 @@ class Ground:
                 found[group] = self._sampled(points[group], core, halo)
         return found
 
+    def inside(self, places: Floats, block: int) -> Bools:
+        """Whether places in metres, (places, 2), lie on a road, bool (places,); False beyond the raster."""
+        points = np.floor(places @ np.linalg.inv(self.metres.T)).astype(np.int64)
+        found = np.zeros(len(points), bool)
+        within = np.flatnonzero(((points >= 0) & (points < self.extent.shape[::-1])).all(1))
+        grid = Grid(*self.extent.shape, block)
+        index = points[within] // block @ (1, grid.cols)
+        order = np.argsort(index, kind="stable")
+        for group in np.split(within[order], np.flatnonzero(np.diff(index[order])) + 1):
+            if len(group):
+                row, col = (int(number) for number in points[group[0], ::-1] // block)
+                window = grid.window((row, col)).intersect(self.extent)
+                column, line = points[group].T
+                found[group] = self.mask(window)[line - window.row, column - window.col]
+        return found
+
     def _sampled(self, points: Floats, core: Window, halo: int) -> Floats:
         reach = halo * self.side
         wide = core.expand(halo)

@@ -12,10 +12,13 @@ import geopandas as gpd
 from prngeo.errors import UsageError
 from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import polygon_style
+from prngeo.qgis.styles import line_style, polygon_style
+from prngeo.vectorize.centerlines import centerlines
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.postgis import is_database, refuse_tables, shown, write_tables
 from prngeo.vectorize.write import format_of, named_paths, write_files
+
+ROADS, CENTERLINES = "roads", "road_centerlines"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class VectorizeOptions:
     """Options of `prngeo vectorize`; the defaults are the command's.
 
     Attributes:
-        target: what the objects are; names the layer and chooses its style.
+        target: what the objects are; names the layer and chooses its style. `roads` gives `road_centerlines` too.
         probability: raster on the mask's grid for the attribute `probability`.
         value: value of the objects in the mask; found in it if None.
         threshold: probability from which a pixel is an object, if the raster holds probabilities.
@@ -97,7 +100,7 @@ def vectorize_raster(
     started = time.monotonic()
     options = options or VectorizeOptions()
     place = _beside(Path(raster)) if output is None else output
-    name, names = Path(raster).name, [options.target]
+    name, names = Path(raster).name, [options.target, *([CENTERLINES] if options.target == ROADS else [])]
     if is_database(place):
         refuse_tables(str(place), names, options.overwrite)
     else:
@@ -108,11 +111,15 @@ def vectorize_raster(
             raise UsageError(f"-o {place}: the folder {Path(place).parent} does not exist; create it first.")
     report(Progress(name, "vectorize", 0, len(names) + 1))
     layers = {options.target: _polygons(raster, options)}
+    if options.target == ROADS:
+        report(Progress(name, "vectorize", 1, len(names) + 1))
+        layers[CENTERLINES] = _centerlines(raster, options)
     report(Progress(name, "vectorize", len(names), len(names) + 1))
     if is_database(place):
         write_tables(layers, str(place))
     else:
-        write_files(layers, paths, format_of(place), {options.target: polygon_style(options.target)})
+        styles = {name: (line_style if name == CENTERLINES else polygon_style)(options.target) for name in layers}
+        write_files(layers, paths, format_of(place), styles)
     report(Progress(name, "vectorize", len(names) + 1, len(names) + 1))
     said = shown(str(place)) if is_database(place) else str(place)
     return VectorizeResult(said, layers, time.monotonic() - started)
@@ -134,5 +141,15 @@ def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame
         regularize=options.regularize,
         split=options.split,
         connectivity=options.connectivity,
+        pixel_size=options.pixel_size,
+    )
+
+
+def _centerlines(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:
+    return centerlines(
+        raster,
+        options.probability,
+        value=options.value,
+        threshold=options.threshold,
         pixel_size=options.pixel_size,
     )

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import types
 
 import pytest
@@ -14,7 +13,18 @@ from prngeo import __version__
 from prngeo.errors import PrngeoError, UsageError
 from tests.cli.conftest import ENVIRONMENT
 
-HEAVY = ("torch", "rasterio", "geopandas", "pydantic", "numpy", "segmentation_models_pytorch", "torchgeo")
+HEAVY = (
+    "torch",
+    "rasterio",
+    "geopandas",
+    "matplotlib",
+    "scipy",
+    "skimage",
+    "pydantic",
+    "numpy",
+    "segmentation_models_pytorch",
+    "torchgeo",
+)
 
 
 def _imported(process, arguments):
@@ -30,7 +40,11 @@ def _imported(process, arguments):
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["predict"], ["check"], ["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]]
+    "verb",
+    [
+        *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
+        *(["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]),
+    ],
 )
 def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
     code, imported = _imported(in_process_of_its_own, [*verb, "--help"])
@@ -39,20 +53,9 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
     assert set(imported) <= ({"pydantic"} if verb else set())
 
 
-@pytest.mark.parametrize("verb", [[], ["predict"]])
-def test_help_takes_less_than_half_a_second(verb):
-    command = [sys.executable, "-m", "prngeo", *verb, "--help"]
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
-
-
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for verb in ("predict", "vectorize", "check", "models", "doctor", "train", "synth"):
+    for verb in ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "doctor", "train", "synth"):
         shown = cli(verb, "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80

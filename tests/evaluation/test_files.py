@@ -128,3 +128,9 @@ def test_maps_of_an_earlier_report_go_with_it(place, tmp_path):
     write(place, tmp_path / "report", baseline=str(place["scores"]))
     prngeo.evaluate(place["mask"], place["truth"], tmp_path / "report", EvaluateOptions(block=64, overwrite=True))
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "metrics.json", "blocks.gpkg"}
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_work(place, monkeypatch):
+    monkeypatch.setattr("prngeo.evaluation.run.collect", None)
+    with pytest.raises(UsageError, match="cannot be written"):
+        write(place, place["mask"] / "report")

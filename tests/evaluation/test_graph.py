@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from shapely import LineString, MultiLineString, Point
 from shapely.ops import substring
 
-from prngeo.evaluation.graph import Matching, apls, buffer_matching, connectivity, junctions, network, topo
+from prngeo.evaluation.graph import (
+    Matching,
+    apls,
+    apls_of,
+    buffer_matching,
+    connectivity,
+    junctions,
+    network,
+    path_totals,
+    topo,
+)
 from prngeo.vectorize.skeleton import LineGraph
 
 NOTHING = network([])
@@ -110,23 +120,35 @@ class TestNetwork:
         assert (len(again.nodes), len(again.lines)) == (len(graph.nodes), len(graph.lines))
 
 
+def similarity(truth, predicted, **options):
+    return apls_of(path_totals(truth, predicted, **options), path_totals(predicted, truth, **options))
+
+
+def test_the_short_form_is_the_long_one():
+    assert apls(GRID, shifted(GRID, 2.0, 0.0)) == similarity(GRID, shifted(GRID, 2.0, 0.0))
+
+
+def ways(truth, predicted, **options):
+    return connectivity(truth, predicted, path_totals(truth, predicted, **options))
+
+
 class TestApls:
     def test_a_network_is_similar_to_itself(self) -> None:
-        found = apls(GRID, GRID)
+        found = similarity(GRID, GRID)
         assert found.score == pytest.approx(1, abs=1e-9)
         assert found.truth_paths == found.predicted_paths > 100
         assert not found.sampled
 
     def test_a_shift_beyond_the_snap_distance_is_0_and_within_it_is_not(self) -> None:
         graph = roads([(0, 0), (100, 0)], [(50, 0), (50, 80)])
-        assert apls(graph, shifted(graph, 4.5, 4.5)).score == 0
-        assert apls(graph, shifted(graph, 0.0, 3.9)).score == pytest.approx(0.95, abs=0.05)
-        assert apls(graph, shifted(graph, 4.5, 4.5), snap=10).score > 0.5
+        assert similarity(graph, shifted(graph, 4.5, 4.5)).score == 0
+        assert similarity(graph, shifted(graph, 0.0, 3.9)).score == pytest.approx(0.95, abs=0.05)
+        assert similarity(graph, shifted(graph, 4.5, 4.5), snap=10).score > 0.5
 
     def test_a_gap_cuts_the_paths_across_it(self) -> None:
         # Control nodes at 0, 50, 100: of three pairs only 0-50 has a path, there and back.
         truth, cut = roads([(0, 0), (100, 0)]), roads([(0, 0), (60, 0)], [(70, 0), (100, 0)])
-        found = apls(truth, cut)
+        found = similarity(truth, cut)
         assert found.truth_to_predicted == pytest.approx(1 / 3)
         # Control nodes at 0, 30, 60 and 70, 85, 100: all six pairs with a path have one in the truth.
         assert found.predicted_to_truth == 1
@@ -137,44 +159,44 @@ class TestApls:
         truth = roads([(0, 0), (40, 0)])
         detour = roads([(0, 0), (0, 5), (40, 5), (40, 0)])
         # The middle node, 5 m off, has no counterpart: two of three pairs cost 1, the third 10 / 40.
-        assert apls(truth, detour).truth_to_predicted == pytest.approx((1 - 10 / 40) / 3)
+        assert similarity(truth, detour).truth_to_predicted == pytest.approx((1 - 10 / 40) / 3)
         # With a wider snap it has one: 20 becomes 25 twice, 40 becomes 50.
-        assert apls(truth, detour, snap=6).truth_to_predicted == pytest.approx(0.75)
+        assert similarity(truth, detour, snap=6).truth_to_predicted == pytest.approx(0.75)
 
     def test_a_path_twice_as_long_or_more_costs_1(self) -> None:
         truth = roads([(0, 0), (40, 0)])
         detour = roads([(0, 0), (0, 60), (40, 60), (40, 0)])
-        assert apls(truth, detour).truth_to_predicted == 0
+        assert similarity(truth, detour).truth_to_predicted == 0
 
     def test_a_missing_street_costs_what_it_carried(self) -> None:
         truth = roads([(0, 0), (100, 0)], [(0, 0), (0, 40)])
-        found = apls(truth, roads([(0, 0), (100, 0)]), spacing=1000)
+        found = similarity(truth, roads([(0, 0), (100, 0)]), spacing=1000)
         # A bend: one line of 140 m from (100, 0) to (0, 40), its middle at (30, 0).
         assert len(truth.lines) == 1
         assert found.truth_to_predicted == pytest.approx(1 / 3)
 
     def test_short_paths_are_left_out(self) -> None:
         graph = roads([(0, 0), (18, 0)])
-        assert apls(graph, graph).truth_paths == 2
-        assert apls(graph, graph, min_path=9).truth_paths == 6
-        assert apls(graph, graph, min_path=19).score is None
+        assert similarity(graph, graph).truth_paths == 2
+        assert similarity(graph, graph, min_path=9).truth_paths == 6
+        assert similarity(graph, graph, min_path=19).score is None
 
     def test_without_truth_it_is_undefined_and_without_prediction_it_is_0(self) -> None:
-        assert apls(NOTHING, GRID).score is None
-        assert apls(NOTHING, NOTHING).score is None
-        found = apls(GRID, NOTHING)
+        assert similarity(NOTHING, GRID).score is None
+        assert similarity(NOTHING, NOTHING).score is None
+        found = similarity(GRID, NOTHING)
         assert (found.score, found.truth_to_predicted, found.predicted_to_truth) == (0, 0, None)
 
     def test_parallel_lines_and_loops_count_by_the_shortest(self) -> None:
         eye = roads(
             [(0, 0), (50, 30), (100, 0)], [(0, 0), (50, -1), (100, 0)], [(100, 0), (120, 20), (140, 0), (100, 0)]
         )
-        assert apls(eye, eye).score == pytest.approx(1, abs=1e-9)
+        assert similarity(eye, eye).score == pytest.approx(1, abs=1e-9)
 
     def test_a_sample_of_sources_is_fixed_and_told(self) -> None:
         other = network(street_grid(1, 0.7))
-        whole, part = apls(GRID, other), apls(GRID, other, max_sources=30)
-        assert part == apls(GRID, other, max_sources=30)
+        whole, part = similarity(GRID, other), similarity(GRID, other, max_sources=30)
+        assert part == similarity(GRID, other, max_sources=30)
         assert (whole.sampled, part.sampled) == (False, True)
         assert part.truth_paths < whole.truth_paths
         assert part.score == pytest.approx(whole.score, abs=0.15)
@@ -184,7 +206,7 @@ class TestApls:
     def test_it_agrees_with_plain_code(self, seed: int, keep: float, jitter: float, other: int) -> None:
         truth = network(street_grid(seed, keep, 3))
         predicted = network(street_grid(other, keep, jitter))
-        found = apls(truth, predicted)
+        found = similarity(truth, predicted)
         assert found.truth_to_predicted == plain_similarity(truth, predicted)
         assert found.predicted_to_truth == plain_similarity(predicted, truth)
 
@@ -241,31 +263,31 @@ def plain_similarity(truth: LineGraph, predicted: LineGraph) -> Any:
 
 class TestConnectivity:
     def test_components_and_lengths(self) -> None:
-        found = connectivity(roads([(0, 0), (1000, 0)]), roads([(0, 0), (300, 0)], [(400, 0), (600, 0)]))
+        found = ways(roads([(0, 0), (1000, 0)]), roads([(0, 0), (300, 0)], [(400, 0), (600, 0)]))
         assert (found.truth_components, found.predicted_components) == (1, 2)
         assert (found.truth_km, found.predicted_km) == pytest.approx((1.0, 0.5))
 
     def test_paths_by_category(self) -> None:
         # Nodes at 0, 20 and 40; each of the three pairs is counted from both ends.
         truth = roads([(0, 0), (40, 0)])
-        assert connectivity(truth, truth).correct == 1
-        assert connectivity(truth, roads([(0, 0), (0, 3), (40, 3), (40, 0)])).too_long == 1
-        cut = connectivity(truth, roads([(0, 0), (25, 0)], [(30, 0), (40, 0)]))
+        assert ways(truth, truth).correct == 1
+        assert ways(truth, roads([(0, 0), (0, 3), (40, 3), (40, 0)])).too_long == 1
+        cut = ways(truth, roads([(0, 0), (25, 0)], [(30, 0), (40, 0)]))
         assert (cut.correct, cut.infeasible, cut.paths) == pytest.approx((1 / 3, 2 / 3, 6))
         bow = roads([(0, 0), (0, 3), (40, 3), (40, 0)])
-        short = connectivity(bow, truth)
+        short = ways(bow, truth)
         # Control nodes at the ends and in the middle: 23 becomes 20 and 46 becomes 40.
         assert (short.too_short, short.correct) == (1, 0)
 
     def test_shares_add_up(self) -> None:
-        found = connectivity(network(street_grid(1, 0.8, 3)), network(street_grid(1, 0.6, 5)))
+        found = ways(network(street_grid(1, 0.8, 3)), network(street_grid(1, 0.6, 5)))
         shares = [found.correct, found.too_long, found.too_short, found.infeasible]
         assert sum(shares) == pytest.approx(1)
         assert min(found.correct, found.too_long, found.infeasible) > 0.1
 
     def test_undefined_and_empty(self) -> None:
-        assert connectivity(NOTHING, GRID).correct is None
-        found = connectivity(GRID, NOTHING)
+        assert ways(NOTHING, GRID).correct is None
+        found = ways(GRID, NOTHING)
         assert (found.infeasible, found.correct, found.predicted_components) == (1, 0, 0)
 
 

@@ -365,10 +365,56 @@ def test_what_was_assumed_is_said(place, tmp_path):
     assert told(judge(place["mask"], place["truth"], threshold=0.3), "--threshold has no part")
     assert told(judge(place["mask"], place["truth"], gsd=5), "--gsd 5 was taken")
     assert not told(judge(place["mask"], place["truth"], gsd=0.5), "--gsd")
+    assert told(judge(place["mask"], place["scores"]), "was read as probabilities; 0.5 and more counts as true")
+
+
+@pytest.mark.parametrize("top", [2, 127, 200])
+def test_an_integer_raster_of_two_values_is_a_mask(place, tmp_path, top):
+    path = write_raster(tmp_path / "mask.tif", place["true"].astype("uint8") * top)
+    assert values(judge(place["mask"], path)) == values(judge(place["mask"], place["truth"]))
+
+
+def test_rows_of_a_table_are_objects_whatever_its_index(place, tmp_path):
     frame = polygons(place["true"])
-    line = gpd.GeoDataFrame(geometry=[shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])], crs=UTM)
-    gpd.GeoDataFrame(geometry=[*frame.geometry, *line.geometry], crs=UTM).to_file(tmp_path / "mixed.gpkg")
-    assert told(judge(place["mask"], tmp_path / "mixed.gpkg"), "polygons and 1 lines; the lines were left out")
+    frame.index = np.zeros(len(frame), int)
+    frame.to_parquet(tmp_path / "same.parquet")
+    found = judge(tmp_path / "same.parquet", place["truth"], target="buildings").prediction.objects
+    assert found.predicted == found.true == len(frame)
+
+
+@pytest.mark.parametrize("angle", [0, 10, 22.5, 45])
+def test_the_mask_of_a_road_has_the_network_of_the_road(tmp_path, angle):
+    """However the road runs across the pixels, and however wide it is."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    for width in (6, 14):
+        axis = shapely.LineString([(100, 30), (100 + 250 * c, 30 + 250 * s)])
+        street = shapely.LineString([(100 + 150 * c - 60 * s, 30 + 150 * s + 60 * c), (100 + 150 * c, 30 + 150 * s)])
+        lines = gpd.GeoDataFrame(
+            geometry=shapely.transform([axis, street], lambda xy: xy * [1, -1] + [500_000, 6_000_000]), crs=UTM
+        )
+        lines.to_file(tmp_path / f"{width}.gpkg")
+        mask = rasterio.features.rasterize(
+            lines.buffer(width / 2, cap_style="flat"), (600, 800), transform=NORTH_UP, dtype="uint8"
+        )
+        path = write_raster(tmp_path / f"{width}.tif", mask)
+        network = judge(path, tmp_path / f"{width}.gpkg", line_width=width, target="roads").prediction.network
+        assert network.connectivity.predicted_km == pytest.approx(network.connectivity.truth_km, rel=0.06)
+        assert network.apls.score > 0.9
+        assert network.junctions.f1 == 1
+        assert network.junctions.predicted == 1
+        assert network.topo.f1 > 0.93
+
+
+def test_apls_has_an_interval_around_it(tmp_path):
+    mask = np.zeros((500, 500), "uint8")
+    for place in range(30, 500, 60):
+        mask[place : place + 8], mask[:, place : place + 8] = 1, 1
+    cut = mask.copy()
+    cut[100:130, :300] = 0
+    paths = [write_raster(tmp_path / f"{i}.tif", part) for i, part in enumerate((cut, mask))]
+    network = judge(*paths, target="roads").prediction.network
+    low, high = network.apls_interval
+    assert low < network.apls.score < high < 1
 
 
 @pytest.mark.parametrize("name", ["Roads", "road", "ROADS"])
@@ -431,6 +477,38 @@ class TestBadInput:
         self.refused("tag PRNGEO_THRESHOLD of .* Give --threshold", path, place["truth"])
         assert judge(path, place["truth"], threshold=0.5).known_pixels
 
+    def test_mixed_layers_and_filters_of_qgis(self, place, tmp_path):
+        line = shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])
+        mixed = gpd.GeoDataFrame(geometry=[*polygons(place["true"]).geometry, line], crs=UTM)
+        mixed.to_file(tmp_path / "mixed.gpkg")
+        self.refused("polygons and 1 lines; one kind", place["mask"], tmp_path / "mixed.gpkg")
+        self.refused(r"not \|subset", place["mask"], f'{tmp_path / "mixed.gpkg"}|layername=mixed|subset="a" = 1')
+
+    def test_layers_without_geometry(self, place, tmp_path):
+        gpd.GeoDataFrame(geometry=[None, None], crs=UTM).to_file(tmp_path / "none.gpkg")
+        self.refused("2 features, and none of them has a geometry", place["mask"], tmp_path / "none.gpkg")
+
+    def test_sizes_that_differ_without_a_place(self, place, tmp_path):
+        small = write_raster(tmp_path / "s.tif", place["true"][:50].astype("uint8"), Affine.identity(), None)
+        large = write_raster(tmp_path / "l.tif", place["true"].astype("uint8"), Affine.identity(), None)
+        self.refused("330 x 50 pixels, the raster beside it 330 x 200", large, small)
+
+    def test_a_plane_that_is_nowhere(self, place, tmp_path):
+        wkt = 'LOCAL_CS["here",UNIT["metre",1]]'
+        local = write_raster(tmp_path / "local.tif", place["true"].astype("uint8"), crs=wkt)
+        self.refused("cannot be brought from|coordinate system", place["mask"], local)
+        complex_numbers = write_raster(tmp_path / "complex.tif", place["true"].astype("complex64"))
+        self.refused("complex numbers", place["mask"], complex_numbers)
+
+    def test_layers_at_the_pole(self, tmp_path):
+        box = gpd.GeoDataFrame(geometry=[shapely.box(0, 89.5, 1, 89.6)], crs=4326)
+        box.to_file(tmp_path / "pole.gpkg")
+        self.refused("no UTM zone", tmp_path / "pole.gpkg", tmp_path / "pole.gpkg", gsd=10)
+
+    def test_a_baseline_of_another_place_is_named(self, place, tmp_path):
+        far = write_raster(tmp_path / "far.tif", place["true"].astype("uint8"), NORTH_UP @ Affine.translation(9999, 0))
+        self.refused("--baseline .*far.tif holds no valid pixel", place["mask"], place["truth"], baseline=str(far))
+
     def test_scores_that_are_a_mask(self, place):
         self.refused("--scores .* scores are a raster of probabilities", place["mask"], place["truth"],
                      scores=str(place["truth"]))  # fmt: skip
@@ -488,6 +566,8 @@ class TestBadInput:
 def test_diagnose_wants_probabilities(place):
     with pytest.raises(UsageError, match="bias can only be seen in probabilities"):
         prngeo.diagnose(place["mask"], place["truth"])
+    with pytest.raises(UsageError, match="SCORES nosuch.gpkg: no such file"):
+        prngeo.diagnose("nosuch.gpkg", place["truth"])
     result = prngeo.diagnose(place["scores"], place["truth"], options=EvaluateOptions(block=64, patch=64))
     assert result.prediction.objects is None
     assert [one.patch for one in result.prediction.diagnosis.headroom] == [64, 128, 256, 512]

@@ -15,7 +15,7 @@ from shapely.geometry import box
 
 import prngeo
 from prngeo import PredictOptions, PrngeoError, UsageError
-from prngeo.inference.outputs import publish
+from prngeo.files import publish
 from tests.conftest import write_scene
 
 

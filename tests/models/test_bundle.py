@@ -114,7 +114,9 @@ def test_a_card_that_is_no_card_is_refused(copied, text):
         ({"refiner": {"window": 1024, "overlap": 600}}, "overlap"),
         ({"refiner": {"overlap": 30}}, "overlap"),
         ({"refiner": {"reduction": 3}}, "reduction"),
-        ({"refiner": {"variant": "paper"}}, "variant"),
+        ({"refiner": {"variant": "large"}}, "variant"),
+        ({"refiner": {"variant": "paper", "patch": 96}}, "multiple of the patch"),
+        ({"refiner": {"variant": "paper", "patch": 60}}, "patch"),
         ({"refiner": None}, "no refiner"),
     ],
 )

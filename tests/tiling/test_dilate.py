@@ -34,3 +34,11 @@ def test_a_circle_is_the_euclidean_distance():
     mask = np.random.default_rng(0).random((60, 90)) > 0.98
     for radius in (1, 2.5, 4, 7.3):
         np.testing.assert_array_equal(dilate(mask, radius, radius), distance_transform_edt(~mask) <= radius)
+
+
+def test_wide_circles_agree_with_narrow_ones(monkeypatch):
+    mask = np.random.default_rng(0).random((150, 170)) > 0.999
+    whole = dilate(mask, 65.5, 70)
+    monkeypatch.setattr("prngeo.tiling.dilate._MANY_PASSES", 1000)
+    np.testing.assert_array_equal(whole, dilate(mask, 65.5, 70))
+    assert not dilate(np.zeros((9, 9), bool), 70, 70).any()

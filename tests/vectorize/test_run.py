@@ -136,3 +136,19 @@ def test_geojson_is_wgs84_with_counterclockwise_outer_rings(mask, tmp_path):
         outer = np.array(feature["geometry"]["coordinates"][0])
         assert (np.diff(outer[:, 0]) * (outer[:-1, 1] + outer[1:, 1])).sum() < 0
         assert box(84, 27, 86, 28).contains(box(*outer.min(0), *outer.max(0)))
+
+
+@pytest.mark.parametrize(("name", "files"), [("a.gpkg", 1), ("b.fgb", 2)])
+def test_roads_have_centerlines_too(raster, tmp_path, name, files):
+    mask = np.zeros((200, 200), np.uint8)
+    mask[95:107], mask[:, 40:50] = 1, 1
+    path = raster(mask)
+    result = vectorize_raster(path, tmp_path / name, replace(ALL, target="roads"))
+    assert list(result.layers) == ["roads", "road_centerlines"]
+    assert result.layers["road_centerlines"]["length_m"].sum() == pytest.approx(200, rel=0.1)
+    written = sorted(set(tmp_path.iterdir()) - {path})
+    assert len(written) == files
+    last = tmp_path / (name if files == 1 else "b_road_centerlines.fgb")
+    found = gpd.read_file(last, layer="road_centerlines")
+    assert set(found.geom_type) == {"LineString"}
+    assert len(found) == len(result.layers["road_centerlines"])
