@@ -32,8 +32,6 @@ from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.write import vector_paths, write_layers
 
 STRAIGHT = "buildings"
-LINES = {"roads": "road_centerlines"}
-"""Layers of centerlines beside the polygons, by target."""
 """The target whose polygons are split and regularized."""
 LINES = {"roads": "road_centerlines"}
 """Layers of centerlines beside the polygons, by target."""
