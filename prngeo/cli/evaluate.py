@@ -29,6 +29,7 @@ class Numbers(StrEnum):
 Truth = Annotated[
     str,
     typer.Argument(
+        metavar="TRUTH",
         help="Mask, probability raster or vector layer ('file.gpkg|layername=roads'), any CRS and grid.",
         show_default=False,
     ),
@@ -44,10 +45,11 @@ Aoi = Annotated[Path | None, typer.Option(metavar="FILE", help="Vector file of p
 Values = Annotated[
     Numbers,
     typer.Option(
-        help="What numbers of predictions and scores mean: mask, unit (0..1), percent (0..100), byte (0..255), logit."
+        metavar="KIND",
+        help="What numbers of predictions and scores mean: mask, unit (0..1), percent (0..100), byte (0..255), logit.",
     ),
 ]
-TruthValues = Annotated[Numbers, typer.Option(help="What numbers of a truth raster mean, likewise.")]
+TruthValues = Annotated[Numbers, typer.Option(metavar="KIND", help="What numbers of a truth raster mean, likewise.")]
 Gsd = Annotated[
     float | None,
     typer.Option(metavar="M", help="Metres a pixel, else as the CRS tells; of the pixels to draw two layers on."),
@@ -71,7 +73,9 @@ Target = Annotated[
 def evaluate(
     prediction: Annotated[
         str,
-        typer.Argument(help="Mask, probability raster or vector layer, any CRS and grid.", show_default=False),
+        typer.Argument(
+            metavar="PREDICTION", help="Mask, probability raster or vector layer, any CRS and grid.", show_default=False
+        ),
     ],
     truth: Truth,
     output: Output = None,
@@ -135,7 +139,7 @@ def evaluate(
 
 
 def diagnose(
-    scores: Annotated[str, typer.Argument(help="Probability or logit raster.", show_default=False)],
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="Probability or logit raster.", show_default=False)],
     truth: Truth,
     output: Output = None,
     target: Target = None,
