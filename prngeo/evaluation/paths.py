@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.evaluation.network import Roads
+from prngeo.vectorize.skeleton import LineGraph
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -86,3 +87,62 @@ def sample(count: int, most: int) -> Integers:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(SEED).choice(count, most, replace=False))
+
+
+@dataclass(frozen=True)
+class PathTotals:
+    """How paths of one network fare in another, summed over the paths that start at a control node.
+
+    Attributes:
+        points: (n, 2) float64, the control nodes in metres.
+        cost: (n,) float64, sum of min(1, |L - L'| / L).
+        kinds: (n, 4) int64, paths that are right within 5 %, too long, too short, missing.
+        sampled: True if paths start at a sample of the control nodes only.
+    """
+
+    points: Floats
+    cost: Floats
+    kinds: Integers
+    sampled: bool
+
+    @property
+    def paths(self) -> int:
+        """Number of paths."""
+        return int(self.kinds.sum())
+
+    @property
+    def similarity(self) -> float | None:
+        """1 minus the mean cost; None without a path."""
+        return 1.0 - float(self.cost.sum()) / self.paths if self.paths else None
+
+
+def path_totals(
+    roads: LineGraph,
+    other: LineGraph,
+    *,
+    spacing: float = 50.0,
+    snap: float = 4.0,
+    min_path: float = 10.0,
+    max_sources: int = 500,
+) -> PathTotals:
+    """Compare the shortest paths of a network with those between the same places of another.
+
+    Control nodes are all nodes of the network and further ones along its lines. Each is looked up at the nearest
+    place of the other network. Networks with more control nodes than `max_sources` are sampled: paths run from a fixed
+    random sample of that many to all others.
+
+    Args:
+        roads: the network whose paths are taken, metres.
+        other: the network in which they are looked up, metres.
+        spacing: largest distance between control nodes on a line; a shorter line has one in its middle.
+        snap: farthest that a control node may lie from the other network.
+        min_path: shorter paths are left out.
+        max_sources: largest number of control nodes that paths start from.
+    """
+    pairs = Pairs.of(Roads(roads), Roads(other), spacing, snap, max_sources)
+    cost, kinds = np.zeros(len(pairs.sources)), np.zeros((len(pairs.sources), 4), np.int64)
+    for rows, length, found in pairs.lengths(min_path):
+        np.add.at(cost, rows, np.minimum(1.0, np.abs(length - found) / length))
+        kind = np.select([np.isinf(found), found > 1.05 * length, found < 0.95 * length], [3, 1, 2], 0)
+        np.add.at(kinds, (rows, kind), 1)
+    return PathTotals(pairs.points[pairs.sources], cost, kinds, pairs.sampled)

@@ -6,11 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import shapes
+
+import prngeo
+from prngeo import EvaluateOptions
 
 GSD = 0.5
 NORTH_UP = Affine(GSD, 0, 500_000, 0, -GSD, 6_000_000)
@@ -49,6 +55,20 @@ def boxes(shape: tuple[int, int], count: int, seed: int) -> NDArray[np.bool_]:
         row, col = rng.integers(0, shape[0] - 5), rng.integers(0, shape[1] - 5)
         mask[row : row + rng.integers(4, 20), col : col + rng.integers(4, 20)] = True
     return mask
+
+
+def judge(prediction, truth, **options):
+    options = {"block": 64} | options
+    return prngeo.evaluate(prediction, truth, options=EvaluateOptions(**options))
+
+
+def values(result, which=0):
+    return {name: figure.value for name, figure in result.predictions[which].metrics.items()}
+
+
+def polygons(mask, transform=NORTH_UP, crs=UTM):
+    found = [shapely.geometry.shape(shape) for shape, _ in shapes(mask.astype("uint8"), mask=mask, transform=transform)]
+    return gpd.GeoDataFrame(geometry=found, crs=crs)
 
 
 @pytest.fixture

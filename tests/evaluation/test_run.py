@@ -10,28 +10,13 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from rasterio.features import shapes
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import average_precision_score
 
 import prngeo
 from prngeo import EvaluateOptions, PrngeoError, UsageError
-from tests.evaluation.conftest import GSD, NORTH_UP, UTM, boxes, write_raster
-
-
-def judge(prediction, truth, **options):
-    options = {"block": 64} | options
-    return prngeo.evaluate(prediction, truth, options=EvaluateOptions(**options))
-
-
-def values(result, which=0):
-    return {name: figure.value for name, figure in result.predictions[which].metrics.items()}
-
-
-def polygons(mask, transform=NORTH_UP, crs=UTM):
-    found = [shapely.geometry.shape(shape) for shape, _ in shapes(mask.astype("uint8"), mask=mask, transform=transform)]
-    return gpd.GeoDataFrame(geometry=found, crs=crs)
+from tests.evaluation.conftest import GSD, NORTH_UP, UTM, boxes, judge, polygons, values, write_raster
 
 
 def by_brute_force(true, predicted, relax, boundary, known=None):
@@ -184,37 +169,6 @@ def test_a_prediction_does_not_differ_from_itself(place):
     assert (result.comparison.better, result.comparison.worse) == (0, 0)
 
 
-def test_lines_are_as_wide_as_told_and_their_network_is_compared(tmp_path):
-    mask = np.zeros((300, 400), bool)
-    mask[100:110], mask[:, 200:210] = True, True
-    path = write_raster(tmp_path / "roads.tif", mask.astype("uint8"))
-    axes = [[(0, 105), (400, 105)], [(205, 0), (205, 300)]]
-    lines = [shapely.LineString([NORTH_UP @ point for point in axis]) for axis in axes]
-    gpd.GeoDataFrame(geometry=lines, crs=UTM).to_file(tmp_path / "truth.gpkg", layer="roads")
-    result = judge(path, f"{tmp_path / 'truth.gpkg'}|layername=roads", line_width=5.0)
-    assert result.target == "roads"
-    assert values(result)["iou"] == 1
-    network = result.prediction.network
-    assert network.apls.score == pytest.approx(1, abs=0.02)
-    assert network.junctions.f1 == 1
-    assert network.topo.f1 == pytest.approx(1, abs=0.02)
-    assert network.connectivity.truth_km == pytest.approx(0.35, abs=0.002)
-    assert result.prediction.objects is None
-
-
-def test_lines_are_cut_where_the_other_side_knows_nothing(tmp_path):
-    mask = np.zeros((200, 400), "uint8")
-    mask[100:110] = 1
-    mask[:, 100:200] = 255
-    path = write_raster(tmp_path / "roads.tif", mask, nodata=255)
-    line = shapely.LineString([NORTH_UP @ (-50, 105), NORTH_UP @ (450, 105)])
-    gpd.GeoDataFrame(geometry=[line], crs=UTM).to_file(tmp_path / "lines.gpkg")
-    network = judge(path, tmp_path / "lines.gpkg", line_width=5, target="roads").prediction.network
-    assert network.connectivity.truth_km == pytest.approx(0.15, abs=0.001)
-    assert network.connectivity.truth_components == 2
-    assert network.lengths.recall == pytest.approx(1, abs=0.01)
-
-
 def test_pixels_without_georeferencing_are_compared_one_to_one(place, tmp_path):
     truth = write_raster(tmp_path / "t.tif", place["true"].astype("uint8"), Affine.identity(), None)
     mask = write_raster(tmp_path / "m.tif", place["predicted"].astype("uint8"), Affine.identity(), None)
@@ -342,17 +296,6 @@ def test_nodata_of_zero_stays_nodata_where_zero_is_a_value(place, tmp_path):
     assert judge(path, place["truth"], values="logit").known_pixels == 200 * 200
 
 
-def test_scores_that_know_less_limit_all_that_is_compared(tmp_path):
-    mask = np.zeros((200, 400), "uint8")
-    mask[100:110] = 1
-    scores = mask.astype("float32")
-    scores[:, 200:] = np.nan
-    paths = [write_raster(tmp_path / f"{i}.tif", part) for i, part in enumerate((mask, scores))]
-    result = judge(paths[0], paths[0], scores=str(paths[1]), values="unit", target="roads")
-    assert result.known_pixels == 200 * 200
-    assert result.prediction.network.connectivity.truth_km == pytest.approx(0.1, abs=0.006)
-
-
 def told(result, text):
     return any(text in warning for warning in result.warnings)
 
@@ -382,41 +325,6 @@ def test_rows_of_a_table_are_objects_whatever_its_index(place, tmp_path):
     assert found.predicted == found.true == len(frame)
 
 
-@pytest.mark.parametrize("angle", [0, 10, 22.5, 45])
-def test_the_mask_of_a_road_has_the_network_of_the_road(tmp_path, angle):
-    """However the road runs across the pixels, and however wide it is."""
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    for width in (6, 14):
-        axis = shapely.LineString([(100, 30), (100 + 250 * c, 30 + 250 * s)])
-        street = shapely.LineString([(100 + 150 * c - 60 * s, 30 + 150 * s + 60 * c), (100 + 150 * c, 30 + 150 * s)])
-        lines = gpd.GeoDataFrame(
-            geometry=shapely.transform([axis, street], lambda xy: xy * [1, -1] + [500_000, 6_000_000]), crs=UTM
-        )
-        lines.to_file(tmp_path / f"{width}.gpkg")
-        mask = rasterio.features.rasterize(
-            lines.buffer(width / 2, cap_style="flat"), (600, 800), transform=NORTH_UP, dtype="uint8"
-        )
-        path = write_raster(tmp_path / f"{width}.tif", mask)
-        network = judge(path, tmp_path / f"{width}.gpkg", line_width=width, target="roads").prediction.network
-        assert network.connectivity.predicted_km == pytest.approx(network.connectivity.truth_km, rel=0.06)
-        assert network.apls.score > 0.9
-        assert network.junctions.f1 == 1
-        assert network.junctions.predicted == 1
-        assert network.topo.f1 > 0.93
-
-
-def test_apls_has_an_interval_around_it(tmp_path):
-    mask = np.zeros((500, 500), "uint8")
-    for place in range(30, 500, 60):
-        mask[place : place + 8], mask[:, place : place + 8] = 1, 1
-    cut = mask.copy()
-    cut[100:130, :300] = 0
-    paths = [write_raster(tmp_path / f"{i}.tif", part) for i, part in enumerate((cut, mask))]
-    network = judge(*paths, target="roads").prediction.network
-    low, high = network.apls_interval
-    assert low < network.apls.score < high < 1
-
-
 @pytest.mark.parametrize("name", ["Roads", "road", "ROADS"])
 def test_a_target_is_known_however_it_is_written(place, name):
     assert judge(place["mask"], place["truth"], target=name).prediction.network is not None
@@ -430,137 +338,6 @@ def test_a_full_disk_is_told_before_the_work(place, tmp_path, monkeypatch):
     with pytest.raises(PrngeoError, match="Histograms of 24 patches need .* No space left.*--scratch"):
         judge(place["scores"], place["truth"], scratch=tmp_path)
     assert not list(tmp_path.glob("prngeo-*"))
-
-
-class TestBadInput:
-    def refused(self, match, prediction, truth, **options):
-        with pytest.raises(UsageError, match=match):
-            judge(prediction, truth, **options)
-
-    def test_disjoint_rasters(self, place, tmp_path):
-        far = write_raster(tmp_path / "far.tif", place["true"].astype("uint8"), NORTH_UP @ Affine.translation(9999, 0))
-        self.refused(r"TRUTH .*far.tif holds no valid pixel.*another place", place["mask"], far)
-
-    def test_disjoint_layers(self, place, tmp_path):
-        polygons(place["true"], NORTH_UP @ Affine.translation(9999, 0)).to_file(tmp_path / "far.gpkg")
-        polygons(place["true"]).to_file(tmp_path / "near.gpkg")
-        self.refused("does not touch the raster", place["mask"], tmp_path / "far.gpkg")
-        self.refused("layers do not touch", tmp_path / "near.gpkg", tmp_path / "far.gpkg", gsd=0.5)
-
-    def test_all_nodata(self, place, tmp_path):
-        none = write_raster(tmp_path / "none.tif", np.full(place["true"].shape, 255, "uint8"), nodata=255)
-        self.refused(r"TRUTH .*none.tif holds no valid pixel", place["mask"], none)
-        self.refused(r"PREDICTION .*none.tif holds no valid pixel", none, place["truth"])
-
-    def test_parts_that_do_not_meet(self, place, tmp_path):
-        left, right = place["true"].astype("uint8"), place["true"].astype("uint8")
-        left[:, 100:], right[:, :100] = 255, 255
-        paths = [write_raster(tmp_path / f"{i}.tif", half, nodata=255) for i, half in enumerate((left, right))]
-        self.refused("No pixel is valid in .* at once", *paths)
-
-    def test_a_missing_system(self, place, tmp_path):
-        plain = write_raster(tmp_path / "plain.tif", place["true"].astype("uint8"), NORTH_UP, None)
-        self.refused("TRUTH .* has no coordinate system, the raster beside it EPSG:32630", place["mask"], plain)
-        polygons(place["true"], crs=None).to_file(tmp_path / "plain.geojson", driver="GeoJSON")
-        frame = gpd.read_file(tmp_path / "plain.geojson").set_crs(None, allow_override=True)
-        frame.to_file(tmp_path / "plain.shp")
-        self.refused("has no coordinate system", place["mask"], tmp_path / "plain.shp")
-
-    def test_values_of_no_known_meaning(self, place, tmp_path):
-        logits = write_raster(tmp_path / "logit.tif", (place["probability"].astype("float32") - 125) / 20)
-        self.refused("neither a mask nor a probability.*--values", logits, place["truth"])
-        assert values(judge(logits, place["truth"], values="logit", threshold=0.5))["iou"] > 0.3
-
-    @pytest.mark.parametrize("tag", ["auto", "0", "1", "nan"])
-    def test_a_tag_that_is_no_threshold(self, place, tmp_path, tag):
-        path = write_raster(tmp_path / "tagged.tif", place["probability"], scale=0.004, tags={"PRNGEO_THRESHOLD": tag})
-        self.refused("tag PRNGEO_THRESHOLD of .* Give --threshold", path, place["truth"])
-        assert judge(path, place["truth"], threshold=0.5).known_pixels
-
-    def test_mixed_layers_and_filters_of_qgis(self, place, tmp_path):
-        line = shapely.LineString([NORTH_UP @ (0, 0), NORTH_UP @ (9, 9)])
-        mixed = gpd.GeoDataFrame(geometry=[*polygons(place["true"]).geometry, line], crs=UTM)
-        mixed.to_file(tmp_path / "mixed.gpkg")
-        self.refused("polygons and 1 lines; one kind", place["mask"], tmp_path / "mixed.gpkg")
-        self.refused(r"not \|subset", place["mask"], f'{tmp_path / "mixed.gpkg"}|layername=mixed|subset="a" = 1')
-
-    def test_layers_without_geometry(self, place, tmp_path):
-        gpd.GeoDataFrame(geometry=[None, None], crs=UTM).to_file(tmp_path / "none.gpkg")
-        self.refused("2 features, and none of them has a geometry", place["mask"], tmp_path / "none.gpkg")
-
-    def test_sizes_that_differ_without_a_place(self, place, tmp_path):
-        small = write_raster(tmp_path / "s.tif", place["true"][:50].astype("uint8"), Affine.identity(), None)
-        large = write_raster(tmp_path / "l.tif", place["true"].astype("uint8"), Affine.identity(), None)
-        self.refused("330 x 50 pixels, the raster beside it 330 x 200", large, small)
-
-    def test_a_plane_that_is_nowhere(self, place, tmp_path):
-        wkt = 'LOCAL_CS["here",UNIT["metre",1]]'
-        local = write_raster(tmp_path / "local.tif", place["true"].astype("uint8"), crs=wkt)
-        self.refused("cannot be brought from|coordinate system", place["mask"], local)
-        complex_numbers = write_raster(tmp_path / "complex.tif", place["true"].astype("complex64"))
-        self.refused("complex numbers", place["mask"], complex_numbers)
-
-    def test_layers_at_the_pole(self, tmp_path):
-        box = gpd.GeoDataFrame(geometry=[shapely.box(0, 89.5, 1, 89.6)], crs=4326)
-        box.to_file(tmp_path / "pole.gpkg")
-        self.refused("no UTM zone", tmp_path / "pole.gpkg", tmp_path / "pole.gpkg", gsd=10)
-
-    def test_a_baseline_of_another_place_is_named(self, place, tmp_path):
-        far = write_raster(tmp_path / "far.tif", place["true"].astype("uint8"), NORTH_UP @ Affine.translation(9999, 0))
-        self.refused("--baseline .*far.tif holds no valid pixel", place["mask"], place["truth"], baseline=str(far))
-
-    def test_scores_that_are_a_mask(self, place):
-        self.refused("--scores .* scores are a raster of probabilities", place["mask"], place["truth"],
-                     scores=str(place["truth"]))  # fmt: skip
-
-    def test_two_layers_without_a_pixel_size(self, place, tmp_path):
-        polygons(place["true"]).to_file(tmp_path / "a.gpkg")
-        self.refused("--gsd METRES", tmp_path / "a.gpkg", tmp_path / "a.gpkg")
-
-    def test_lines_without_a_width_and_points(self, place, tmp_path):
-        line = shapely.LineString([NORTH_UP @ (0, 50), NORTH_UP @ (300, 60)])
-        gpd.GeoDataFrame(geometry=[line], crs=UTM).to_file(tmp_path / "line.gpkg")
-        self.refused("--line-width METRES", place["mask"], tmp_path / "line.gpkg")
-        gpd.GeoDataFrame(geometry=[line.centroid], crs=UTM).to_file(tmp_path / "point.gpkg")
-        self.refused("holds Points; polygons or lines", place["mask"], tmp_path / "point.gpkg")
-
-    def test_an_image(self, place, tmp_path):
-        with rasterio.open(tmp_path / "rgb.tif", "w", driver="GTiff", height=9, width=9, count=3, dtype="uint8",
-                           crs=UTM, transform=NORTH_UP) as file:  # fmt: skip
-            file.write(np.ones((3, 9, 9), "uint8"))
-        self.refused("holds 3 bands", tmp_path / "rgb.tif", place["truth"])
-
-    def test_several_layers(self, place, tmp_path):
-        for name in ("one", "two"):
-            polygons(place["true"]).to_file(tmp_path / "many.gpkg", layer=name)
-        self.refused(r"holds 2 layers \(one, two\).*layername=one", place["mask"], tmp_path / "many.gpkg")
-        assert judge(place["mask"], f"{tmp_path / 'many.gpkg'}|layername=two").known_pixels
-        assert judge(place["mask"], tmp_path / "many.gpkg", target="two").known_pixels
-
-    def test_missing_and_unreadable_files(self, place, tmp_path):
-        self.refused("No such file", tmp_path / "x.tif", place["truth"])
-        self.refused("TRUTH .*x.gpkg: no such file", place["mask"], tmp_path / "x.gpkg")
-        (tmp_path / "text.gpkg").write_text("text")
-        self.refused("cannot be read as a vector layer", place["mask"], tmp_path / "text.gpkg")
-
-    @pytest.mark.parametrize(
-        ("options", "match"),
-        [
-            ({"threshold": 1.5}, "--threshold"),
-            ({"relax": 0}, "--relax is a length"),
-            ({"boundary": -1}, "--boundary is a length"),
-            ({"block": 100}, "--block is a multiple of 64"),
-            ({"block": 4096}, "from 64 to 2048"),
-            ({"truth_values": "x"}, "--truth-values is one of"),
-            ({"scratch": Path("nosuch")}, "--scratch nosuch is not a folder"),
-            ({"gsd": 0.01, "relax": 50}, "reach 5001 pixels here"),
-            ({"patch": 100}, "--patch is one of 64, 128, 256, 512"),
-            ({"values": "x"}, "--values is one of"),
-            ({"baseline_scores": "x.tif"}, "--baseline-scores belongs to --baseline"),
-        ],
-    )
-    def test_options(self, place, options, match):
-        self.refused(match, place["mask"], place["truth"], **options)
 
 
 def test_diagnose_wants_probabilities(place):
