@@ -20,7 +20,7 @@ import numpy as np
 import shapely
 
 import prngeo
-from prngeo.evaluation.graph import apls, buffer_matching, junctions, network, topo
+from prngeo.evaluation.graph import apls, apls_of, buffer_matching, junctions, network, path_totals, topo
 from prngeo.synth.write import write_town
 
 TEST_TILES = ("10078735", "10978945", "15628870", "19678630", "23429170", "23579125", "24629305", "25229185")
@@ -60,7 +60,7 @@ def tiles(data: Path, folder: Path) -> None:
             found = network(lines.geometry.to_numpy(), 0.1)
             near, places = buffer_matching(truth, found, 5.0), topo(truth, found)
             figures = [
-                apls(truth, found, snap=8.0).score,
+                apls_of(path_totals(truth, found, snap=8.0), path_totals(found, truth, snap=8.0)).score,
                 places.f1,
                 near.recall,
                 near.precision,
