@@ -4,8 +4,10 @@ import torch
 
 from prngeo.errors import PrngeoError
 from prngeo.models.bundle import write_bundle
+from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute, choose_compute
 from prngeo.models.runtime import LOGIT_RANGE, Runtime, to_half
+from prngeo.refine.branches import PaperCorrection
 
 FLOAT32 = Compute("cpu", "float32")
 BFLOAT16 = Compute("cpu", "bfloat16")
@@ -125,3 +127,21 @@ def test_the_best_device_is_usable():
     compute = choose_compute("auto")
     assert (torch.zeros(2, device=compute.device) + 1).sum() == 2
     assert choose_compute("cpu").device == "cpu"
+
+
+def test_a_bundle_may_hold_the_published_refiner(tmp_path, make_card, tensors):
+    """Its correction comes back from disk as the network gives it, but for weights of half precision."""
+    card = make_card(refiner=RefinerCard(variant="paper", window=128, overlap=32, patch=32))
+    torch.manual_seed(0)
+    refiner = PaperCorrection(2, patch=32).eval()
+    named = {name: tensor for name, tensor in tensors.items() if name.startswith("network.")}
+    named |= {f"refiner.{name}": tensor for name, tensor in refiner.state_dict().items()}
+    runtime = Runtime(write_bundle(tmp_path / "paper", card, named), FLOAT32)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 128, 128)).astype(np.float32)
+    image, valid = np.zeros((3, 32, 32), np.float32), np.ones((32, 32), np.float32)
+    found = runtime.refine(logits, image, valid)
+    with torch.inference_mode():
+        expected = refiner(*(torch.from_numpy(part)[None] for part in (logits, image, valid[None])))[0].numpy()
+    assert found.shape == (2, 128, 128)
+    np.testing.assert_allclose(found.astype(np.float32), expected, atol=0.02)
