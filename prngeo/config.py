@@ -98,9 +98,7 @@ class RefinerTraining(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> RefinerTraining:
         if self.variant == "paper" and (self.patch % 8 or self.window % self.patch):
-            raise ValueError(
-                "the paper variant needs a patch of a multiple of 8 pixels, and a window of a multiple of it"
-            )
+            raise ValueError("variant paper needs a patch that is a multiple of 8 and divides the window")
         return self
 
 
