@@ -42,7 +42,8 @@ figure img { max-width: 100%; height: auto; display: block; } figcaption { color
 .verdict { background: #eef5ee; border-left: 4px solid #2a9d55; padding: .4em .8em; }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
-  table { break-inside: avoid; } }
+  table { break-inside: avoid; } figure { max-width: 48%; } .crops figure { max-width: 31%; }
+  .crops img { width: 100%; } }
 """
 
 
