@@ -9,7 +9,7 @@ from prngeo.refine.fit import FitOptions, fit_refiner
 from prngeo.refine.losses import paper_loss
 from prngeo.refine.network import LOGIT_LIMIT, Batch
 from prngeo.refine.paper import refined_logit
-from tests.refine.test_fit import SIZE, iou, planted
+from tests.refine.test_fit import planted
 
 
 def window(targets=2, size=32, seed=0):
@@ -71,20 +71,24 @@ def test_targets_without_labels_have_no_part_in_the_loss():
 
 
 @pytest.mark.slow
-def test_it_learns_to_undo_a_shift_that_its_input_shows():
-    """Logits too high everywhere are told by the background's; the image, which it cannot see, would tell more."""
+def test_fitting_lowers_the_loss_on_a_map_it_has_not_seen():
     torch.manual_seed(0)
     refiner = PaperCorrection(1, patch=32)
     options = FitOptions(
-        window=64, patch=32, pseudo="per_patch", pseudo_weight=0.7, steps=60, batch=2, learning_rate=3e-3
+        window=64, patch=32, pseudo="per_patch", pseudo_weight=0.7, steps=40, batch=2, learning_rate=2e-3
     )
-    fit_refiner(refiner, [planted(seed, 3.0) for seed in range(4)], options, torch.device("cpu"))
     unseen = planted(101, 3.0)
-    parts = (
-        torch.from_numpy(part.astype(np.float32))[None] for part in (unseen.logits, unseen.image, unseen.valid[None])
+    logits, image, valid, truth = (
+        torch.from_numpy(part.astype(np.float32))[None]
+        for part in (unseen.logits, unseen.image, unseen.valid[None], unseen.labels)
     )
-    with torch.inference_mode():
-        correction = refiner(*parts)
-    base = unseen.logits.astype(np.float32)
-    assert SIZE == base.shape[-1]
-    assert iou(base + correction[0].numpy(), unseen.labels) > iou(base, unseen.labels) + 0.1
+    batch = Batch(logits, image, valid, truth, truth, torch.ones_like(truth))
+
+    def loss() -> float:
+        with torch.inference_mode():
+            return float(refiner.train().loss(batch, 0.7))
+
+    before = loss()
+    fit_refiner(refiner, [planted(seed, 3.0) for seed in range(4)], options, torch.device("cpu"))
+    after = loss()
+    assert after < 0.8 * before
