@@ -110,14 +110,14 @@ class Headroom:
         patch: side of a patch in pixels.
         patches: number of patches with a labelled pixel.
         tuned: IoU of the best single threshold.
-        neighbors: IoU where every patch takes the threshold of its neighbors.
+        neighbors: IoU where every patch takes the threshold of its neighbors; None for a single patch.
         joint: IoU of the joint oracle.
     """
 
     patch: int
     patches: int
     tuned: float
-    neighbors: float
+    neighbors: float | None
     joint: float
 
 
@@ -151,7 +151,8 @@ def headroom(patches: PatchHistograms, size: int, tuned: float) -> Headroom:
         own = part[1:-1]
         # The rest of the scene counts as one more neighbor, for patches that have few.
         reached.add(own, _cuts(_around(part) + (total - own) / count, tuned))
-    return Headroom(size * PATCH, count, tuned, reached.iou, joint_oracle(patches, size))
+    neighbors = reached.iou if count > 1 else None
+    return Headroom(size * PATCH, count, tuned, neighbors, joint_oracle(patches, size))
 
 
 def joint_oracle(patches: PatchHistograms, size: int) -> float:

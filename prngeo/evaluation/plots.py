@@ -105,7 +105,7 @@ def headroom_curves(headroom: Sequence[Headroom]) -> str:
     canvas, axes = _axes("side of a patch (pixels)", "IoU, pooled")
     sides = [one.patch for one in headroom]
     axes.plot(sides, [one.joint for one in headroom], "s--", color="#8a8577", label="joint oracle (upper bound)")
-    axes.plot(sides, [one.neighbors for one in headroom], "o-", color="#4f8a3c", label="neighbors' threshold")
+    axes.plot(sides, _values([one.neighbors for one in headroom]), "o-", color="#4f8a3c", label="neighbors' threshold")
     axes.axhline(headroom[0].tuned, color=NAMES["prediction"], label="best single threshold")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sides, [str(side) for side in sides])

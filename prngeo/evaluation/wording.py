@@ -26,8 +26,8 @@ def headroom_sentence(found: Diagnosis) -> str:
     """What the diagnosis says, in words."""
     if not found.headroom or found.tuned_threshold is None:
         return "The truth holds no object, so no threshold is better than another."
-    regional = max(found.headroom, key=lambda one: one.neighbors)
-    gain = (regional.neighbors - regional.tuned) * 100
+    regional = max(found.headroom, key=lambda one: one.neighbors or 0.0)
+    gain = ((regional.neighbors or 0.0) - regional.tuned) * 100
     bound = (regional.joint - regional.tuned) * 100
     start = f"The best single threshold is {found.tuned_threshold:g}, with an IoU of {regional.tuned:.3f}. "
     if gain < LEAST_GAIN:

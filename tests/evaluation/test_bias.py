@@ -109,8 +109,15 @@ def test_without_bias_neighbors_gain_nothing(tmp_path):
     _, tuned = tuned_threshold(total)
     for size in SIZES:
         found = headroom(patches, size, tuned)
-        assert found.neighbors <= tuned + 0.001
+        assert (found.neighbors or 0.0) <= tuned + 0.001
         assert tuned <= found.joint + 1e-12 <= tuned + 0.02
+
+
+def test_a_single_patch_has_no_neighbors(tmp_path):
+    level, truth = biased(np.random.default_rng(3), 20)
+    patches = stored(tmp_path, level, truth)
+    assert headroom(patches, 8, 0.5).neighbors is None
+    assert headroom(patches, 4, 0.5).neighbors > 0
 
 
 def test_larger_patches_are_sums_of_smaller_ones_whatever_the_strip(tmp_path, monkeypatch):
