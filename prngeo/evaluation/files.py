@@ -12,7 +12,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyproj
 import rasterio
 import shapely
 from affine import Affine
@@ -33,6 +32,7 @@ from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import split_layer
+from prngeo.vectorize.plane import moved, named_system
 from prngeo.vectorize.write import write_layers
 
 REPORT, METRICS_FILE, BLOCKS = "report.html", "metrics.json", "blocks.gpkg"
@@ -147,18 +147,9 @@ def block_layer(result: Evaluation, inputs: Inputs) -> gpd.GeoDataFrame:
         columns["bias"] = ratio(table["bins"].sum(1), pixels) - ratio(table["levels"][:, 1].sum(1), pixels)
     if len(collected.judged) == 2:
         columns["iou_gain"] = block_gain(table, collected.judged[1].table)
-    t = grid.drawing_transform
-    shapes = [shapely.box(window.col, window.row, window.col_end, window.row_end) for window in windows]
-    placed = [shapely.affinity.affine_transform(shape, (t.a, t.b, t.d, t.e, t.c, t.f)) for shape in shapes]
-    return gpd.GeoDataFrame(columns, geometry=placed, crs=_system(grid))
-
-
-def _system(grid: GeoGrid) -> pyproj.CRS | None:
-    if grid.crs is None:
-        return None
-    crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
-    code = crs.to_epsg(min_confidence=100)
-    return crs if code is None else pyproj.CRS.from_epsg(code)
+    shapes = np.array([shapely.box(window.col, window.row, window.col_end, window.row_end) for window in windows])
+    crs = None if grid.crs is None else named_system(grid.crs.to_wkt())
+    return gpd.GeoDataFrame(columns, geometry=moved(shapes, grid.drawing_transform), crs=crs)
 
 
 def _all_maps() -> list[str]:

@@ -33,6 +33,7 @@ from prngeo.progress import Progress, Report
 from prngeo.raster.cog import RasterSpec, RasterWriter
 from prngeo.tiling.grid import Grid
 from prngeo.vectorize.centerlines import centerlines
+from prngeo.vectorize.plane import moved
 from prngeo.vectorize.skeleton import LineGraph
 
 WINDOW = 2048
@@ -158,15 +159,12 @@ def _cut(lines: NDArray[np.object_], inputs: Inputs) -> NDArray[np.object_]:
     for index in windows.indices():
         window = windows.window(index).intersect(windows.extent)
         transform = grid.drawing_transform @ Affine.translation(window.col, window.row)
-        near = np.sort(tree.query(_placed(shapely.box(0, 0, window.width, window.height), transform)))
+        frame = shapely.box(0, 0, window.width, window.height)
+        near = np.sort(tree.query(moved(np.array([frame]), transform)[0]))
         if not len(near):
             continue
         known = inputs.known(window)
         areas = [shapely.geometry.shape(shape) for shape, _ in shapes(known.astype(np.uint8), mask=known)]
-        area = shapely.box(0, 0, window.width, window.height) if known.all() else shapely.union_all(areas)
-        pieces.append(shapely.intersection(lines[near], _placed(area, transform)))
+        area = frame if known.all() else shapely.union_all(areas)
+        pieces.append(shapely.intersection(lines[near], moved(np.array([area]), transform)[0]))
     return np.concatenate(pieces)
-
-
-def _placed(shape: shapely.Geometry, t: Affine) -> shapely.Geometry:
-    return shapely.affinity.affine_transform(shape, (t.a, t.b, t.d, t.e, t.c, t.f))

@@ -25,6 +25,7 @@ from prngeo.raster.layer import Drawing, polygons, to_grid
 from prngeo.raster.source import open_dataset, public_path
 from prngeo.raster.validity import ValidityRule
 from prngeo.tiling.grid import Window
+from prngeo.vectorize.plane import moved
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -84,19 +85,11 @@ class Ground:
 
     def to_metres(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
         """Geometries in map coordinates brought to metres from the grid's upper left corner (y down)."""
-        return self._apply(Affine.scale(*self.gsd) @ ~self.grid.drawing_transform, shapes)
+        return moved(shapes, Affine.scale(*self.gsd) @ ~self.grid.drawing_transform)
 
     def to_map(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
         """The way back."""
-        return self._apply(self.grid.drawing_transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1]), shapes)
-
-    @staticmethod
-    def _apply(t: Affine, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-        def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            x, y = points.T
-            return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], 1)
-
-        return np.asarray(shapely.transform(shapely.force_2d(shapes), move), object)
+        return moved(shapes, self.grid.drawing_transform @ Affine.scale(1 / self.gsd[0], 1 / self.gsd[1]))
 
 
 class RasterSource:

@@ -38,9 +38,7 @@ class Plane:
             size = 1.0 if pixel_size is None else pixel_size
             plain = transform == Affine.identity()
             return cls(Affine.scale(1, -1) if plain else transform, np.diag([size, size]), None)
-        crs = pyproj.CRS.from_wkt(src.crs.to_wkt())
-        code = crs.to_epsg(min_confidence=100)
-        crs = crs if code is None else pyproj.CRS.from_epsg(code)
+        crs = named_system(src.crs.to_wkt())
         linear = np.array([[transform.a, transform.b], [transform.d, transform.e]])
         center = apply(transform, np.array([(src.width / 2, src.height / 2)]))[0]
         scale = _metres_per_unit(crs, (center[0], center[1]))
@@ -120,6 +118,13 @@ class Plane:
         return np.asarray(shapely.orient_polygons(moved), object)
 
 
+def named_system(wkt: str) -> pyproj.CRS:
+    """A coordinate system by its EPSG code, if it surely has one, so that files name it instead of describing it."""
+    crs = pyproj.CRS.from_wkt(wkt)
+    code = crs.to_epsg(min_confidence=100)
+    return crs if code is None else pyproj.CRS.from_epsg(code)
+
+
 def apply(transform: Affine, points: NDArray[Any]) -> Floats:
     """Points, (points, 2), after an affine transformation."""
     x, y = points.T
@@ -130,6 +135,11 @@ def apply(transform: Affine, points: NDArray[Any]) -> Floats:
         ],
         axis=1,
     )
+
+
+def moved(shapes: NDArray[np.object_], transform: Affine) -> NDArray[np.object_]:
+    """Shapes, (n,), after an affine transformation; heights are dropped."""
+    return np.asarray(shapely.transform(shapely.force_2d(shapes), lambda points: apply(transform, points)), object)
 
 
 def _metres_per_unit(crs: pyproj.CRS, point: tuple[float, float]) -> tuple[float, float]:
