@@ -80,8 +80,13 @@ class BaseTraining(_Section):
 
 
 class RefinerTraining(_Section):
-    """The PRN refiner and its optimization; see prngeo.refine.fit."""
+    """The PRN refiner and its optimization; see prngeo.refine.fit.
 
+    With `folds` the training scenes serve it, too: each is mapped by a network that was trained on the other folds.
+    Without, it sees the scenes and areas of role `refine` alone, which the base network was not trained on.
+    """
+
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
     variant: Literal["fast", "paper"] = "fast"
     window: Annotated[int, Field(ge=256, multiple_of=64)] = 1024
     overlap: Annotated[int, Field(ge=0)] = 256
@@ -97,6 +102,8 @@ class RefinerTraining(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RefinerTraining:
+        if self.folds == 1:
+            raise ValueError("folds must be 0 (no cross-fitting) or at least 2")
         if self.variant == "paper" and (self.patch % 8 or self.window % self.patch):
             raise ValueError("variant paper needs a patch that is a multiple of 8 and divides the window")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from prngeo.models.devices import training_precision
 from prngeo.models.segmenter import Segmenter, load_imagenet_lite0
 from prngeo.refine.losses import segmentation_loss
 from prngeo.training.crops import Batch, CropSampler
-from prngeo.training.regions import IGNORE, load_regions
+from prngeo.training.regions import IGNORE, CachedRegion
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,12 @@ CHECKPOINT_EVERY = 100
 WARM_UP = 100
 
 
-def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.device) -> Segmenter:
+def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Path, device: torch.device) -> Segmenter:
     """Train the base network, or continue from the last checkpoint in `folder`.
 
     Args:
         config: the run.
-        cache: folder of prngeo.training.prepare.prepare.
+        regions: what to train on.
         folder: checkpoint (`base.pt`) and log (`base.csv`).
         device: where to compute.
 
@@ -60,7 +61,6 @@ def train_base(config: TrainConfig, cache: Path, folder: Path, device: torch.dev
         first = state["step"]
         logger.info("base network: continuing at step %d of %d", first, config.base.steps)
     weights = {source.name: source.weight for source in config.sources} | {"synthetic": config.towns.weight}
-    regions = load_regions(cache, "train")
     weights = {name: weight for name, weight in weights.items() if any(r.region.source == name for r in regions)}
     sampler = CropSampler(regions, weights, config.base.crop, config.gsd, config.seed)
     network.train()

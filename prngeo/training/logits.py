@@ -13,7 +13,7 @@ from prngeo.models.card import Card
 from prngeo.raster.store import TileStore
 from prngeo.refine.fit import LogitMap
 from prngeo.tiling.grid import Window
-from prngeo.training.regions import CachedRegion
+from prngeo.training.regions import IGNORE, CachedRegion
 
 IN_MEMORY = 4 << 30
 
@@ -58,17 +58,20 @@ def region_logits(item: CachedRegion, networks: Networks, card: Card, refine: bo
 
 
 def logit_map(item: CachedRegion, networks: Networks, card: Card, reduction: int) -> LogitMap:
-    """A region as the refiner's training wants it, cut to a multiple of the reduction."""
+    """A region as the refiner's training wants it, cut to a multiple of the reduction; held-out areas unlabelled."""
     rows, cols = (n // reduction * reduction for n in item.region.shape)
     pixels = item.image[:rows, :cols].astype(np.float32) / 255
     small = pixels.reshape(rows // reduction, reduction, cols // reduction, reduction, -1).mean((1, 3))
     share = small[..., -1]
     image = np.divide(small[..., :-1], share[..., None], out=np.zeros_like(small[..., :-1]), where=share[..., None] > 0)
     base = region_logits(item, networks, card, refine=False).base
+    labels = np.moveaxis(item.labels[:rows, :cols], -1, 0).copy()
+    for window in item.region.forbidden:
+        labels[(slice(None), *window.intersect(Window(0, 0, rows, cols)).within(Window(0, 0, rows, cols)))] = IGNORE
     return LogitMap(
         source=item.region.source,
         logits=base[:, :rows, :cols].astype(np.float16),
         image=np.moveaxis(image, -1, 0).astype(np.float16),
         valid=share.astype(np.float16),
-        labels=np.moveaxis(item.labels[:rows, :cols], -1, 0).copy(),
+        labels=labels,
     )

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,35 +128,55 @@ def _cut_areas(whole: Region, source: Source) -> Iterator[Region]:
     yield replace(whole, forbidden=tuple(forbidden))
 
 
+@dataclass
+class _Place:
+    """Where a region lies: system (WKT), extent there, metres (x, y) of its unit, and the region."""
+
+    crs: str | None
+    bounds: Bounds
+    metres: tuple[float, float]
+    region: Region
+
+    def near(self, other: _Place, gap: float) -> bool:
+        """True if both lie in one system, or one scene, closer together than the gap in metres."""
+        together = (self.crs is not None and self.crs == other.crs) or self.region.scene == other.region.scene
+        return together and _distance(self.bounds, other.bounds, self.metres) < gap
+
+
 def _keep_apart(regions: list[Region], gaps: dict[str, float]) -> Iterator[Region]:
     """Drop whole-scene regions that come closer than the gap to a region held out with a stricter role.
 
-    Test regions push out all others, validation pushes out refine and train, refine pushes out train.
+    Test regions push out all others, validation pushes out refine and train, refine pushes out train. Regions of one
+    role that come so close get a common block.
     """
     order: list[Role] = ["test", "validation", "refine", "train"]
-    kept: list[tuple[str | None, Bounds, Region]] = []
+    kept: list[_Place] = []
     for role in order:
-        rank = []
+        rank: list[_Place] = []
         for region in (region for region in regions if region.role == role):
             with open_scene(region.scene, gsd=region.gsd[0]) as scene:
                 crs = scene.crs.to_wkt() if scene.crs else None
-                bounds, metres = _bounds(scene, region)
-            near = next(
-                (
-                    other
-                    for other_crs, other_bounds, other in kept
-                    if ((crs is not None and crs == other_crs) or other.scene == region.scene)
-                    and (other.source, other.scene) != (region.source, region.scene)
-                    and _distance(bounds, other_bounds, metres) < gaps[region.source]
-                ),
-                None,
-            )
-            if near is None:
-                rank.append((crs, bounds, region))
-                yield region
+                place = _Place(crs, *_bounds(scene, region), region)
+            own = (region.source, region.scene)
+            others = (other for other in kept if (other.region.source, other.region.scene) != own)
+            abutting = next((other.region for other in others if place.near(other, gaps[region.source])), None)
+            if abutting is None:
+                rank.append(place)
             else:
-                logger.info("left out %s: it abuts %s (%s)", region.key, near.key, near.role)
+                logger.info("left out %s: it abuts %s (%s)", region.key, abutting.key, abutting.role)
         kept += rank
+        yield from _with_blocks(rank, gaps)
+
+
+def _with_blocks(places: list[_Place], gaps: dict[str, float]) -> Iterator[Region]:
+    """The regions, each with the key of the first one of its connected group as block."""
+    blocks: list[str] = []
+    for number, place in enumerate(places):
+        joined = {blocks[i] for i, other in enumerate(places[:number]) if place.near(other, gaps[place.region.source])}
+        name = next((block for block in blocks if block in joined), place.region.key)
+        blocks = [name if block in joined else block for block in blocks] + [name]
+    for place, block in zip(places, blocks, strict=True):
+        yield replace(place.region, block=block)
 
 
 def _bounds(scene: Scene, region: Region) -> tuple[Bounds, tuple[float, float]]:
@@ -228,6 +248,7 @@ def _cache_towns(towns: Towns, config: TrainConfig, folder: Path) -> list[Region
                     targets=tuple(config.targets),
                     scene=f"synth:seed={seed}",
                     window=Window(0, 0, towns.size, towns.size),
+                    block=key,
                 )
             )
             seed += 1

@@ -34,6 +34,7 @@ class Region:
         window: the region's place in the scene, in pixels.
         labels: path of the mask of every labelled target.
         forbidden: windows (in region pixels) that training must not touch: held-out areas and their gap.
+        block: name shared by regions of one role that lie closer together than the gap.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Region:
     window: Window
     labels: dict[str, str] = field(default_factory=dict)
     forbidden: tuple[Window, ...] = ()
+    block: str = ""
 
 
 @dataclass(frozen=True)

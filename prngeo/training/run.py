@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from prngeo.config import TrainConfig
+from prngeo.errors import UsageError
 from prngeo.models.bundle import Bundle, write_bundle
 from prngeo.models.card import Calibration, Card, DataCard, Gate, NetworkCard, RefinerCard, TargetCard
-from prngeo.models.devices import choose_compute
+from prngeo.models.devices import Compute, choose_compute
 from prngeo.models.runtime import Runtime, make_refiner
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from prngeo.refine.branches import Refiner
@@ -26,6 +28,7 @@ from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import pseudo_labels
 from prngeo.training.base import train_base
 from prngeo.training.evaluate import evaluate_tests
+from prngeo.training.folds import Predictor, cross_fit, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.prepare import prepare
 from prngeo.training.regions import IGNORE, CachedRegion, Region, load_regions
@@ -50,10 +53,10 @@ def train(config: TrainConfig) -> Path:
     folder = config.work / config.name
     cache = folder / "cache"
     regions = prepare(config, cache)
-    base = train_base(config, cache, folder, device)
+    _check_maps(config, cache)
+    base = train_base(config, load_regions(cache, "train"), folder, device)
     provisional = write_bundle(folder / "base", _base_card(config, regions, cache), _named(base, "network."))
-    runtime = Runtime(provisional, compute)
-    refiner = _refiner(config, provisional, runtime, cache, folder, device)
+    refiner = _refiner(config, provisional, compute, cache, folder)
     tensors = _named(base, "network.") | _named(refiner, "refiner.")
     card = provisional.card.model_copy(update={"refiner": _refiner_card(config)})
     candidate = write_bundle(folder / "candidate", card, tensors)
@@ -140,19 +143,25 @@ def _refiner_card(config: TrainConfig) -> RefinerCard:
     )
 
 
-def _refiner(
-    config: TrainConfig, bundle: Bundle, runtime: Runtime, cache: Path, folder: Path, device: torch.device
-) -> Refiner:
+def _refiner(config: TrainConfig, bundle: Bundle, compute: Compute, cache: Path, folder: Path) -> Refiner:
     settings = config.refiner
     refiner = make_refiner(_refiner_card(config), len(config.targets), len(IMAGENET_MEAN))
     finished = folder / f"refiner-{bundle.card.weights_sha256[:16]}.pt"
     if finished.exists():
         refiner.load_state_dict(torch.load(finished, map_location="cpu", weights_only=True))
         return refiner.eval()
-    maps: list[LogitMap] = []
-    for item in load_regions(cache, "refine"):
-        logger.info("logits of %s", item.region.key)
-        maps.append(logit_map(item, runtime, bundle.card, settings.reduction))
+    predict = _predictor(bundle, compute, settings.reduction)
+    maps = [predict(item) for item in load_regions(cache, "refine")]
+    if settings.folds:
+
+        def train_fold(fold: int, regions: Sequence[CachedRegion]) -> Predictor:
+            logger.info("base network of fold %d of %d", fold + 1, settings.folds)
+            place = folder / f"fold-{fold + 1}-of-{settings.folds}"
+            network = train_base(config, regions, place, torch.device(compute.device))
+            own = write_bundle(place / "base", bundle.card, _named(network, "network."))
+            return _predictor(own, compute, settings.reduction)
+
+        maps += cross_fit(load_regions(cache, "train"), settings.folds, train_fold)
     options = FitOptions(
         window=settings.window,
         patch=settings.patch,
@@ -163,11 +172,34 @@ def _refiner(
         learning_rate=settings.learning_rate,
         seed=config.seed,
     )
-    fit_refiner(refiner, maps, options, device)
+    fit_refiner(refiner, maps, options, torch.device(compute.device))
     partial = finished.with_suffix(".partial")
     torch.save(refiner.state_dict(), partial)
     partial.replace(finished)
     return refiner.cpu()
+
+
+def _check_maps(config: TrainConfig, cache: Path) -> None:
+    """Refuse, before anything is trained, a run that would leave PRN without a map to be fitted on."""
+    folds = config.refiner.folds
+    if load_regions(cache, "refine"):
+        return
+    if not folds or all(fold is None for fold in split_folds(load_regions(cache, "train"), folds)):
+        raise UsageError(
+            "There is nothing to fit PRN on: no scene or area has the role refine, and refiner.folds is "
+            f"{folds or '0 (no cross-fitting)'}, which needs as many separate blocks of training scenes. Give scenes "
+            "or areas the role refine, or set refiner.folds=2."
+        )
+
+
+def _predictor(bundle: Bundle, compute: Compute, reduction: int) -> Predictor:
+    runtime = Runtime(bundle, compute)
+
+    def predict(item: CachedRegion) -> LogitMap:
+        logger.info("logits of %s", item.region.key)
+        return logit_map(item, runtime, bundle.card, reduction)
+
+    return predict
 
 
 def _judge(config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, runtime: Runtime) -> dict[str, TargetCard]:

@@ -72,14 +72,14 @@ def equal(a, b):
 @pytest.mark.parametrize("architecture", ["unet", "fpn"])
 def test_an_interrupted_run_ends_bitwise_like_an_uninterrupted_one(tmp_path, cache, often, architecture):
     """The FPN has dropout, which draws from the global generator."""
-    expected = base.train_base(config(architecture=architecture), cache, tmp_path / "whole", CPU)
+    expected = base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "whole", CPU)
     for step in (2, 4):
         with pytest.MonkeyPatch.context() as patch:
             interrupt_at(patch, step)
             with pytest.raises(KeyboardInterrupt):
-                base.train_base(config(architecture=architecture), cache, tmp_path / "cut", CPU)
+                base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "cut", CPU)
         torch.rand(7)
-    found = base.train_base(config(architecture=architecture), cache, tmp_path / "cut", CPU)
+    found = base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "cut", CPU)
     assert equal(found, expected)
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -88,15 +88,15 @@ def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path, cache):
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         settings = config(steps=2).model_copy(update={"seed": seed})
-        runs.append(base.train_base(settings, cache, tmp_path / name, CPU))
+        runs.append(base.train_base(settings, load_regions(cache, "train"), tmp_path / name, CPU))
     assert equal(runs[0], runs[1])
     assert not equal(runs[0], runs[2])
 
 
 def test_a_finished_run_is_not_continued(tmp_path, cache, monkeypatch):
-    first = base.train_base(config(steps=2), cache, tmp_path, CPU)
+    first = base.train_base(config(steps=2), load_regions(cache, "train"), tmp_path, CPU)
     interrupt_at(monkeypatch, 1)
-    assert equal(base.train_base(config(steps=2), cache, tmp_path, CPU), first)
+    assert equal(base.train_base(config(steps=2), load_regions(cache, "train"), tmp_path, CPU), first)
 
 
 def test_training_reduces_the_loss(tmp_path, cache, monkeypatch):
@@ -111,8 +111,10 @@ def test_training_reduces_the_loss(tmp_path, cache, monkeypatch):
         known = (batch.labels != IGNORE).float()
         return float(segmentation_loss(logits, (batch.labels == 1).float(), known))
 
-    untrained = base.train_base(config(steps=1, learning_rate=1e-12), cache, tmp_path / "untrained", CPU)
-    trained = base.train_base(settings, cache, tmp_path / "trained", CPU)
+    untrained = base.train_base(
+        config(steps=1, learning_rate=1e-12), load_regions(cache, "train"), tmp_path / "untrained", CPU
+    )
+    trained = base.train_base(settings, load_regions(cache, "train"), tmp_path / "trained", CPU)
     assert not trained.training
     assert loss(trained) < 0.5 * loss(untrained)
     rows = list(csv.DictReader((tmp_path / "trained" / "base.csv").open()))
@@ -132,7 +134,7 @@ def test_unlabelled_pixels_teach_nothing(cache):
 
 
 def test_what_is_returned_is_the_moving_average(tmp_path, cache):
-    averaged = base.train_base(config(steps=3), cache, tmp_path, CPU)
+    averaged = base.train_base(config(steps=3), load_regions(cache, "train"), tmp_path, CPU)
     state = torch.load(tmp_path / "base.pt", weights_only=True)
     assert state["step"] == 3
     last = state["network"]["network.segmentation_head.0.weight"]
@@ -156,4 +158,4 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero(monkeypatch):
 def test_nothing_to_train_on_is_an_error(tmp_path):
     write_index(tmp_path, [], "x")
     with pytest.raises(UsageError, match="nothing to train on"):
-        base.train_base(config(), tmp_path, tmp_path / "run", CPU)
+        base.train_base(config(), load_regions(tmp_path, "train"), tmp_path / "run", CPU)

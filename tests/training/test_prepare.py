@@ -342,3 +342,10 @@ def test_towns_have_roles_consecutive_seeds_and_all_targets(tmp_path):
     for cached in load_regions(tmp_path, "train"):
         assert cached.image.shape == (96, 96, 4)
         assert set(np.unique(cached.labels)) <= {0, 1}
+
+
+def test_scenes_that_abut_share_a_block_also_through_others(tmp_path, scene):
+    for name, column in [("a", 0), ("b", 2 * SIZE), ("c", 5 * SIZE), ("between", SIZE)]:
+        scene(name, transform=north_up(x=500_000.0 + column * GSD))
+    blocks = {region.scene[-5]: region.block for region in prepare(config(tmp_path, {"gap": 5.0}), tmp_path / "cache")}
+    assert blocks["a"] == blocks["b"] == blocks["n"] != blocks["c"]
