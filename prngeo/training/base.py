@@ -75,7 +75,7 @@ def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Pat
             for group in optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(config.seed + step)  # A resumed run draws the dropout it would have drawn.
-            loss = _step(network, optimizer, batch, device)
+            loss = train_step(network, optimizer, batch, device)
             average.update_parameters(network)
             if (step + 1) % 20 == 0:
                 _log(log, step + 1, loss, rate, time.monotonic() - started)
@@ -101,7 +101,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return base.learning_rate * min(1.0, (step + 1) / WARM_UP) * (1 - falling)
 
 
-def _step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
+def train_step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
+    """One optimizer step on a batch of crops; the loss before it."""
     image, valid, labels = (part.to(device) for part in (batch.image, batch.valid, batch.labels))
     with training_precision(device):
         logits: Tensor = network(image, valid)

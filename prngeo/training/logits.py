@@ -58,13 +58,23 @@ def region_logits(item: CachedRegion, networks: Networks, card: Card, refine: bo
 
 
 def logit_map(item: CachedRegion, networks: Networks, card: Card, reduction: int) -> LogitMap:
-    """A region as the refiner's training wants it, cut to a multiple of the reduction; held-out areas unlabelled."""
+    """A region with its logits as the refiner's training wants it, see `as_map`."""
+    return as_map(item, region_logits(item, networks, card, refine=False).base, reduction)
+
+
+def as_map(item: CachedRegion, base: NDArray[np.floating], reduction: int) -> LogitMap:
+    """A region cut to a multiple of the reduction; held-out areas inside it are unlabelled.
+
+    Args:
+        item: image and labels.
+        base: (targets, H, W) float, its base logits.
+        reduction: of the refiner.
+    """
     rows, cols = (n // reduction * reduction for n in item.region.shape)
     pixels = item.image[:rows, :cols].astype(np.float32) / 255
     small = pixels.reshape(rows // reduction, reduction, cols // reduction, reduction, -1).mean((1, 3))
     share = small[..., -1]
     image = np.divide(small[..., :-1], share[..., None], out=np.zeros_like(small[..., :-1]), where=share[..., None] > 0)
-    base = region_logits(item, networks, card, refine=False).base
     labels = np.moveaxis(item.labels[:rows, :cols], -1, 0).copy()
     for window in item.region.forbidden:
         labels[(slice(None), *window.intersect(Window(0, 0, rows, cols)).within(Window(0, 0, rows, cols)))] = IGNORE

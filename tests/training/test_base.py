@@ -54,14 +54,14 @@ def often(monkeypatch):
 
 def interrupt_at(monkeypatch, step):
     """Make the loop fail in its nth step."""
-    original, count = base._step, iter(range(1, 1000))
+    original, count = base.train_step, iter(range(1, 1000))
 
     def failing(*arguments):
         if next(count) == step:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(base, "_step", failing)
+    monkeypatch.setattr(base, "train_step", failing)
 
 
 def equal(a, b):
@@ -129,7 +129,7 @@ def test_unlabelled_pixels_teach_nothing(cache):
     batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, (0.25, 1.25), 0).batch(0, 2)
     batch.labels.fill_(IGNORE)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    assert base._step(network, optimizer, batch, CPU) == 0
+    assert base.train_step(network, optimizer, batch, CPU) == 0
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 

@@ -1,0 +1,190 @@
+"""Base networks of the study and their logits: of training tiles always from a network that did not see them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prngeo.models.bundle import Bundle, open_bundle, write_bundle
+from prngeo.models.card import Card, NetworkCard, TargetCard
+from prngeo.models.devices import Compute
+from prngeo.models.runtime import Runtime
+from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from prngeo.training.base import train_base
+from prngeo.training.folds import split_folds
+from prngeo.training.logits import region_logits
+from prngeo.training.regions import CachedRegion
+from study.data import DataSet, config, held_out
+
+logger = logging.getLogger(__name__)
+
+FOLDS = 2
+Half = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base network.
+
+    Attributes:
+        name: as in the tables.
+        architecture: by its segmentation-models-pytorch name.
+        encoder: likewise.
+        weights: what the encoder starts from.
+        learning_rate: of its training.
+    """
+
+    name: str
+    architecture: str
+    encoder: str
+    weights: str
+    learning_rate: float = 1e-3
+
+
+EMBEDDED = "embedded"
+BASES = {
+    item.name: item
+    for item in (
+        Base("linknet-lite0", "linknet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
+        Base("unet-lite0", "unet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
+        Base("deeplab-lite0", "deeplabv3plus", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
+        Base("linknet-resnet18", "linknet", "resnet18", "none"),
+        Base("segformer-b0", "segformer", "mit_b0", "none", 3e-4),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a base network is trained; folds take as many steps as the network of all tiles."""
+
+    steps: int = 350
+    batch: int = 4
+
+
+class BaseLogits:
+    """Logits of one base network on one data set, kept in a folder.
+
+    Args:
+        data: the data set.
+        base: name of the base.
+        roles: its tiles, see study.data.load.
+        root: folder of the data.
+        work: where everything is kept.
+        compute: device and precision.
+        schedule: of training.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        base: str,
+        roles: dict[str, list[CachedRegion]],
+        root: Path,
+        work: Path,
+        compute: Compute,
+        schedule: Schedule,
+    ) -> None:
+        self.data, self.base, self.root, self.work, self.compute = data, base, root, work, compute
+        self.schedule = schedule
+        self.folder = work / "bases" / data.name / base
+        self.roles = roles
+        if base == EMBEDDED:
+            self.fit = [item for item in roles["train"] if held_out(data, item)]
+        else:
+            self.folds = split_folds(roles["train"], FOLDS)
+            self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
+
+    def bundle(self, fold: int | None = None) -> Bundle:
+        """The trained network: of all training tiles, or of those outside a fold."""
+        if self.base == EMBEDDED:
+            return open_bundle()
+        place = self.folder / ("whole" if fold is None else f"without-{fold}")
+        if (place / "bundle" / "card.json").exists():
+            return open_bundle(place / "bundle")
+        train = self.roles["train"]
+        used = [item for item, own in zip(train, self.folds, strict=True) if fold is None or own != fold]
+        started = time.perf_counter()
+        network = train_base(self._config(), used, place, torch.device(self.compute.device))
+        spec = BASES[self.base]
+        card = Card(
+            name=self.base,
+            version="1",
+            license="Apache-2.0",
+            targets={self.data.target: TargetCard()},
+            gsd=(0.8, 1.25),
+            network=NetworkCard(
+                architecture=spec.architecture, encoder=spec.encoder, mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)
+            ),
+            training={
+                "seconds": round(time.perf_counter() - started),
+                "tiles": len(used),
+                "steps": self.schedule.steps,
+            },
+        )
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        return write_bundle(place / "bundle", card, tensors)
+
+    def _config(self):
+        spec = BASES[self.base]
+        return config(
+            self.data,
+            self.root,
+            self.work,
+            self.base,
+            network={"architecture": spec.architecture, "encoder": spec.encoder, "weights": spec.weights},
+            base={
+                "steps": self.schedule.steps,
+                "batch": self.schedule.batch,
+                "learning_rate": spec.learning_rate,
+                "average": 0.98,
+            },
+        )
+
+    def of(self, items: Sequence[CachedRegion], in_sample: bool = False) -> list[Half]:
+        """Logits (H, W) float16 of tiles; of training tiles out of fold, unless in-sample ones are asked for."""
+        train = {item.region.key: number for number, item in enumerate(self.roles["train"])}
+        runtimes: dict[int | None, Runtime] = {}
+        found = []
+        for item in items:
+            number = train.get(item.region.key)
+            fold = None if in_sample or number is None or self.base == EMBEDDED else self.folds[number]
+            path = self.folder / "logits" / f"{item.region.key}{'-in-sample' if in_sample else ''}.npy"
+            if not path.exists():
+                if fold not in runtimes:
+                    runtimes[fold] = Runtime(self.bundle(fold), self.compute)
+                logger.info("%s on %s: logits of %s", self.base, self.data.name, item.region.key)
+                runtime = runtimes[fold]
+                channel = list(runtime.card.targets).index(self.data.target)
+                logits = region_logits(item, runtime, runtime.card, refine=False).base[channel]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".partial")
+                with partial.open("wb") as file:
+                    np.save(file, logits.astype(np.float16))
+                partial.replace(path)
+            found.append(np.load(path))
+        return found
+
+    def milliseconds(self, side: int = 512) -> float:
+        """Of the base network for one tile of `side` pixels."""
+        runtime = Runtime(self.bundle(), self.compute)
+        image = np.random.default_rng(0).random((1, 3, side, side), np.float32)
+        return milliseconds(lambda: runtime.segment(image, np.ones((1, side, side), bool)))
+
+
+def milliseconds(call) -> float:
+    """The least time of five calls."""
+    call()
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times) * 1000

@@ -1,0 +1,188 @@
+"""The cells of the study: every method on every data set and base, each kept as a file of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prngeo.refine.fit import LogitMap
+from study import baselines, prn
+from study.baselines import probability
+from study.bases import BaseLogits, milliseconds
+from study.prn import Prn
+from study.scoring import Prediction, Table, table
+
+logger = logging.getLogger(__name__)
+
+FAST = Prn()
+PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=60, batch=1, learning_rate=8e-4)
+ABLATIONS = {
+    "per_patch": replace(FAST, pseudo="per_patch"),
+    "weight-0": replace(FAST, weight=0.0),
+    "weight-0.3": replace(FAST, weight=0.3),
+    "weight-0.7": replace(FAST, weight=0.7),
+    "weight-1": replace(FAST, weight=1.0),
+    "patch-32": replace(FAST, patch=32),
+    "patch-64": replace(FAST, patch=64),
+    "patch-256": replace(FAST, patch=256),
+    "in-sample": replace(FAST, in_sample=True),
+    "no-image": replace(FAST, image=False),
+    "window-256": replace(FAST, window=256, batch=32),
+    "window-512": replace(FAST, window=512, batch=8),
+    "half-resolution": replace(FAST, reduction=2),
+}
+PRNS = {"fast": FAST, "paper": PAPER} | {f"fast {name}": value for name, value in ABLATIONS.items()}
+ROWS = ("base", "tuned", "sauvola", "crf", "oracle image", "oracle per_patch", "oracle joint", "fast", "paper")
+
+
+class Cells:
+    """Methods on the test tiles of one data set and base.
+
+    Args:
+        logits: of the base.
+        folder: where results go; a result that is there is not computed again.
+        device: of PRN.
+    """
+
+    def __init__(self, logits: BaseLogits, folder: Path, device: torch.device) -> None:
+        self.logits = logits
+        self.folder = folder / logits.data.name / logits.base
+        self.device = device
+
+    def _tiles(self, role: str, reduction: int = 4, in_sample: bool = False) -> list[LogitMap]:
+        items = self.logits.fit if role == "fit" else self.logits.roles[role]
+        return prn.maps(items, self.logits.of(items, in_sample), reduction)
+
+    @cached_property
+    def fit(self) -> list[LogitMap]:
+        return self._tiles("fit")
+
+    @cached_property
+    def validation(self) -> list[LogitMap]:
+        return self._tiles("validation")
+
+    @cached_property
+    def test(self) -> list[LogitMap]:
+        return self._tiles("test")
+
+    @cached_property
+    def threshold(self) -> tuple[float, float]:
+        """Temperature and threshold of the base, from the tiles that PRN is fitted on."""
+        found = prn.tuned(_base(self.fit), self.fit)
+        return found.temperature, found.threshold
+
+    def run(self, row: str) -> None:
+        """Compute a row if it is missing."""
+        path = self.folder / f"{row.replace(' ', '-')}.json"
+        if path.exists():
+            return
+        logger.info("%s on %s: %s", self.logits.base, self.logits.data.name, row)
+        predictions, notes = self._prn(PRNS[row]) if row in PRNS else getattr(self, "_" + row.replace(" ", "_"))()
+        if predictions is None:
+            logger.warning("%s is left out: %s", row, notes)
+            return
+        counts = table(predictions, [tile.labels[0] for tile in self.test])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"notes": notes, "counts": {name: values.tolist() for name, values in counts.items()}}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(path)
+
+    def _base(self) -> tuple[list[Prediction], dict[str, object]]:
+        found = [Prediction(p >= 0.5, p) for p in map(probability, _base(self.test))]
+        size = {"fit_tiles": len(self.fit), "validation_tiles": len(self.validation), "test_tiles": len(self.test)}
+        return found, {**size, "milliseconds": self.logits.milliseconds()}
+
+    def _tuned(self) -> tuple[list[Prediction], dict[str, object]]:
+        temperature, threshold = self.threshold
+        return _at(_base(self.test), temperature, threshold), {"temperature": temperature, "threshold": threshold}
+
+    def _sauvola(self) -> tuple[list[Prediction], dict[str, object]]:
+        window, k = baselines.best_sauvola(_base(self.fit), self.fit)
+        crop = self.test[0].logits[0][:512, :512]
+        spent = milliseconds(lambda: baselines.sauvola(crop, window, k))
+        found = [Prediction(baselines.sauvola(base, window, k)) for base in _base(self.test)]
+        return found, {"window": window, "k": k, "milliseconds": spent}
+
+    def _crf(self) -> tuple[list[Prediction] | None, dict[str, object]]:
+        temperature, threshold = self.threshold
+        found = []
+        for item, tile in zip(self.logits.roles["test"], self.test, strict=True):
+            pixels = np.asarray(item.image[: tile.logits.shape[1], : tile.logits.shape[2], :3])
+            mask = baselines.crf(pixels, tile.logits[0] / np.float32(temperature), threshold)
+            if mask is None:
+                return None, {"reason": "pydensecrf2 is not installed"}
+            found.append(Prediction(mask))
+        crop = pixels[:512, :512], tile.logits[0][:512, :512]
+        return found, {"milliseconds": milliseconds(lambda: baselines.crf(*crop, threshold))}
+
+    def _oracle_image(self) -> tuple[list[Prediction], dict[str, object]]:
+        return baselines.oracle_image(_base(self.test), self.test), {}
+
+    def _oracle_per_patch(self) -> tuple[list[Prediction], dict[str, object]]:
+        return baselines.oracle(_base(self.test), self.test, joint=False), {"patch": baselines.ORACLE_PATCH}
+
+    def _oracle_joint(self) -> tuple[list[Prediction], dict[str, object]]:
+        return baselines.oracle(_base(self.test), self.test), {"patch": baselines.ORACLE_PATCH}
+
+    def _prn(self, settings: Prn) -> tuple[list[Prediction], dict[str, object]]:
+        plain = settings.reduction == FAST.reduction
+        fit = (
+            self.fit if plain and not settings.in_sample else self._tiles("fit", settings.reduction, settings.in_sample)
+        )
+        validation, test = (
+            (self.validation, self.test)
+            if plain
+            else (self._tiles(r, settings.reduction) for r in ("validation", "test"))
+        )
+        refiner, seconds = prn.fit(settings, fit, self.device)
+        judged = prn.tuned([prn.refine(settings, refiner, tile, self.device) for tile in validation], validation)
+        plainly = prn.tuned(_base(validation), validation)
+        refined = [prn.refine(settings, refiner, tile, self.device) for tile in test]
+        tile = _crop(test[0], 512, settings.reduction)
+        notes: dict[str, object] = {
+            **asdict(settings),
+            "temperature": judged.temperature,
+            "threshold": judged.threshold,
+            "validation_base": plainly.iou,
+            "validation_refined": judged.iou,
+            "enabled": judged.iou > plainly.iou,
+            "fit_seconds": round(seconds, 1),
+            "parameters": sum(p.numel() for p in refiner.parameters()),
+            "milliseconds": milliseconds(lambda: prn.refine(settings, refiner, tile, self.device)),
+        }
+        return _at(refined, judged.temperature, judged.threshold), notes
+
+
+def _base(tiles: Sequence[LogitMap]) -> list[NDArray[np.float32]]:
+    return [tile.logits[0].astype(np.float32) for tile in tiles]
+
+
+def _at(logits: Sequence[NDArray[np.floating]], temperature: float, threshold: float) -> list[Prediction]:
+    found = [probability(base, temperature) for base in logits]
+    return [Prediction(level >= threshold, level) for level in found]
+
+
+def _crop(tile: LogitMap, side: int, reduction: int) -> LogitMap:
+    small = side // reduction
+    return LogitMap(
+        tile.source, tile.logits[:, :side, :side], tile.image[:, :small, :small], tile.valid[:small, :small],
+        tile.labels[:, :side, :side],
+    )  # fmt: skip
+
+
+def read(path: Path) -> tuple[Table, dict[str, object]]:
+    """Counts and notes of a result."""
+    content = json.loads(path.read_text())
+    return {name: np.array(values) for name, values in content["counts"].items()}, content["notes"]
+
+
+Job = Callable[[], None]

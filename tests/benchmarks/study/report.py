@@ -1,0 +1,190 @@
+"""Tables and plots of the study, from the cells that are there; a missing one is shown as missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from study.cells import ABLATIONS, ROWS, read
+from study.scoring import summary
+from study.shift import COUNTS, METHODS
+
+MISSING = "missing"
+LABELS = {
+    "base": "base at 0.5",
+    "tuned": "best single threshold",
+    "sauvola": "local thresholds (Sauvola)",
+    "crf": "dense CRF",
+    "fast": "**PRN fast**",
+    "paper": "**PRN paper**",
+    "oracle image": "oracle: a threshold a tile",
+    "oracle per_patch": "oracle: per patch of 64 px, each its own IoU",
+    "oracle joint": "oracle: per patch of 64 px, jointly",
+}
+COLUMNS = ("iou", "mean_iou", "f1", "boundary_iou", "relaxed_f1", "calibration_error")
+
+
+def collect(cells: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Figures of every cell, by data set, base and row; what is missing has none."""
+    found: dict[str, object] = {}
+    for data, base in pairs:
+        folder = cells / data / base
+        reference = folder / "tuned.json"
+        if not reference.exists():
+            continue
+        tuned, _ = read(reference)
+        rows = {}
+        for path in sorted(folder.glob("*.json")):
+            counts, notes = read(path)
+            rows[path.stem.replace("-", " ", 1) if path.stem.startswith(("oracle", "fast-")) else path.stem] = {
+                **summary(counts, tuned), "notes": notes,
+            }  # fmt: skip
+        found[f"{data} / {base}"] = rows
+    return found
+
+
+def shifts(folder: Path) -> dict[str, object]:
+    """Figures of every result under region shift."""
+    found: dict[str, object] = {}
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        results = {}
+        for path in sorted(place.glob("*.json")):
+            method, _, count = path.stem.rpartition("-")
+            counts, notes = read(path)
+            reference = place / f"tuned-{count}.json"
+            compared = read(reference)[0] if reference.exists() else counts
+            results[f"{_method(method)} {count}"] = {**summary(counts, compared), "notes": notes}
+        found[place.name] = results
+    return found
+
+
+def _method(stem: str) -> str:
+    return next((name for name in METHODS if name.replace(" ", "-") == stem), stem)
+
+
+def markdown(results: dict[str, object], shifted: dict[str, object], pairs: Iterable[tuple[str, str]]) -> str:
+    """The tables."""
+    parts = ["## In the base's own region\n"]
+    for data, base in pairs:
+        rows = results.get(f"{data} / {base}", {})
+        parts.append(f"### {data}, base {base}\n\n{_table(rows)}\n")
+    parts += ["## Ablations of PRN fast\n", _ablations(results), "## Under region shift\n"]
+    parts += [f"### {name}\n\n{_shift(rows)}\n" for name, rows in shifted.items()] or [MISSING]
+    return "\n".join(parts)
+
+
+def _table(rows: dict) -> str:
+    lines = [
+        "| | IoU | mean IoU | F1 | boundary IoU | relaxed F1 | ECE | ms a 512 px tile | gain over the best single threshold |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name in ROWS:
+        row = rows.get(name)
+        if row is None:
+            lines.append(f"| {LABELS[name]} | {MISSING} | | | | | | | |")
+            continue
+        figures = " | ".join(_number(row.get(column)) for column in COLUMNS)
+        time = row["notes"].get("milliseconds")
+        gain = "" if name in ("base", "tuned") else _gain(row)
+        if row["notes"].get("enabled") is False:
+            gain += "; switched off by its gate"
+        lines.append(f"| {LABELS[name]} | {figures} | {'' if time is None else f'{time:.0f}'} | {gain} |")
+    return "\n".join(lines)
+
+
+def _ablations(results: dict[str, object]) -> str:
+    names = [name for name, rows in results.items() if any(f"fast {a}" in rows for a in ABLATIONS)]
+    if not names:
+        return MISSING + "\n"
+    lines = ["| change | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for change in ("", *ABLATIONS):
+        row = f"fast {change}".strip()
+        cells = [_gain(results[name][row]) if row in results[name] else MISSING for name in names]
+        lines.append(f"| {change or 'none'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shift(rows: dict) -> str:
+    lines = ["| labelled tiles | " + " | ".join(METHODS) + " |", "|---|" + "---|" * len(METHODS)]
+    for count in COUNTS:
+        cells = []
+        for method in METHODS:
+            row = rows.get(f"{method} {0 if method == 'base' else count}")
+            cells.append(
+                MISSING if row is None else f"{row['iou']:.3f}" + (f" ({row['gain']:+.1f})" if row["gain"] else "")
+            )
+        lines.append(f"| {count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def _gain(row: dict) -> str:
+    ends = row["gain_interval"]
+    return f"{row['gain']:+.2f}" + (f" [{ends[0]:+.2f}, {ends[1]:+.2f}]" if ends else "")
+
+
+def plots(results: dict[str, object], shifted: dict[str, object], folder: Path) -> None:
+    """gains.png and shift.png."""
+    names = [name for name, rows in results.items() if "fast" in rows]
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.55 * len(names)), layout="constrained")
+    for offset, (row, color) in enumerate([("fast", "#1f77b4"), ("paper", "#d62728")]):
+        shown = [(i, results[name][row]) for i, name in enumerate(names) if row in results[name]]
+        gains = np.array([cell["gain"] for _, cell in shown])
+        ends = np.array([cell["gain_interval"] for _, cell in shown]).reshape(-1, 2)
+        places = np.array([i for i, _ in shown]) + 0.2 * (offset - 0.5)
+        width = np.abs(ends - gains[:, None]).T
+        axes.errorbar(gains, places, xerr=width, fmt="o", color=color, label=f"PRN {row}", capsize=3)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("IoU points over the best single threshold, 95 % interval over test tiles")
+    axes.legend()
+    figure.savefig(folder / "gains.png", dpi=110)
+    if not shifted:
+        return
+    figure, grid = plt.subplots(1, len(shifted), figsize=(6 * len(shifted), 3.8), squeeze=False, layout="constrained")
+    for axes, (name, rows) in zip(grid[0], shifted.items(), strict=True):
+        for method in METHODS[1:]:
+            known = [(c, rows[f"{method} {c}"]["iou"]) for c in COUNTS if f"{method} {c}" in rows]
+            if known:
+                axes.plot(*zip(*known, strict=True), "o-", label=method)
+        if "base 0" in rows:
+            axes.axhline(rows["base 0"]["iou"], color="grey", ls=":", label="base at 0.5")
+        axes.set(
+            xscale="log", xticks=COUNTS, xticklabels=COUNTS, xlabel="labelled tiles of the new region", ylabel="IoU"
+        )
+        axes.set_title(name, fontsize=10)
+        axes.legend(fontsize=8)
+    figure.savefig(folder / "shift.png", dpi=110)
+
+
+def write(results: dict[str, object], shifted: dict[str, object], text: str, folder: Path) -> None:
+    """results.json, tables.md and the plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"own_region": results, "shift": shifted}, indent=1, default=float)
+    (folder / "results.json").write_text(_rounded(content) + "\n")
+    (folder / "tables.md").write_text(text)
+    plots(results, shifted, folder)
+
+
+def _rounded(content: str) -> str:
+    """Numbers to six digits."""
+
+    def short(value: object) -> object:
+        if isinstance(value, float):
+            return None if np.isnan(value) else float(f"{value:.6g}")
+        if isinstance(value, dict):
+            return {key: short(item) for key, item in value.items()}
+        return [short(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(short(json.loads(content)), indent=1)

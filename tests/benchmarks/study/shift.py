@@ -1,0 +1,165 @@
+"""Region shift: a base of one region on another, where a few tiles are labelled. PRN against fine-tuning.
+
+Every method gets the same labelled tiles and the same seconds of computing, and takes its threshold from those tiles.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prngeo.models.bundle import Bundle, write_bundle
+from prngeo.models.devices import Compute
+from prngeo.models.runtime import Runtime, build_segmenter
+from prngeo.refine.fit import LogitMap
+from prngeo.training.base import train_step
+from prngeo.training.crops import CropSampler
+from prngeo.training.logits import as_map, region_logits
+from prngeo.training.regions import CachedRegion
+from study import prn
+from study.baselines import probability
+from study.prn import Prn
+from study.scoring import Prediction, table
+
+logger = logging.getLogger(__name__)
+
+COUNTS = (2, 4, 8, 36)
+METHODS = ("base", "tuned", "prn", "prn no-image", "fine-tuned", "both")
+SHIFTED = Prn(steps=0, patch=128)
+PROBE = 4
+"""Steps that tell how long one takes."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A base network in a region it was not trained on.
+
+    Attributes:
+        base: the bundle.
+        tiles: labelled tiles of the new region, in the order in which they are used.
+        test: test tiles of the new region.
+        folder: where results go.
+        compute: device and precision.
+        seconds: of computing for every method; on the CPU those of all threads together.
+    """
+
+    base: Bundle
+    tiles: Sequence[CachedRegion]
+    test: Sequence[CachedRegion]
+    folder: Path
+    compute: Compute
+    seconds: float
+
+    def run(self, method: str, count: int) -> None:
+        """Compute a result if it is missing."""
+        if method == "base":
+            count = 0
+        path = self.folder / f"{method.replace(' ', '-')}-{count}.json"
+        if path.exists():
+            return
+        logger.info("region shift: %s with %d tiles", method, count)
+        predictions, notes = self._predict(method, self.tiles[:count])
+        counts = table(predictions, [item.labels[..., 0] for item in self.test])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"notes": notes, "counts": {name: values.tolist() for name, values in counts.items()}}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content))
+        partial.replace(path)
+
+    def _predict(self, method: str, tiles: Sequence[CachedRegion]) -> tuple[list[Prediction], dict[str, object]]:
+        notes: dict[str, object] = {"tiles": len(tiles), "seconds": self.seconds}
+        bundle, share = self.base, 1.0
+        if method in ("fine-tuned", "both"):
+            share = 0.5 if method == "both" else 1.0
+            bundle, notes["base_steps"] = self._fine_tuned(tiles, share * self.seconds)
+        mine, test = self._maps(bundle, tiles), self._maps(bundle, self.test)
+        if method == "base":
+            return [Prediction(p >= 0.5, p) for p in (probability(_base(tile)) for tile in test)], notes
+        fitted, refined = [_base(tile) for tile in mine], [_base(tile) for tile in test]
+        if method in ("prn", "prn no-image", "both"):
+            settings = replace(SHIFTED, image=method != "prn no-image")
+            device = torch.device(self.compute.device)
+            step = self._time(lambda: prn.fit(replace(settings, steps=PROBE), mine, device)) / PROBE
+            settings = replace(settings, steps=max(PROBE, round(share * self.seconds / step)))
+            notes["prn_steps"] = settings.steps
+            refiner, _ = prn.fit(settings, mine, device)
+            fitted, refined = ([prn.refine(settings, refiner, tile, device) for tile in part] for part in (mine, test))
+        found = prn.tuned(fitted, mine)
+        notes |= {"temperature": found.temperature, "threshold": found.threshold}
+        levels = [probability(logits, found.temperature) for logits in refined]
+        return [Prediction(level >= found.threshold, level) for level in levels], notes
+
+    def _maps(self, bundle: Bundle, items: Sequence[CachedRegion]) -> list[LogitMap]:
+        runtime = Runtime(bundle, self.compute)
+        found = []
+        for item in items:
+            path = self.folder / "logits" / f"{bundle.card.weights_sha256[:12]}-{item.region.key}.npy"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, region_logits(item, runtime, bundle.card, refine=False).base.astype(np.float16))
+            found.append(as_map(item, np.load(path), SHIFTED.reduction))
+        return found
+
+    def _fine_tuned(self, tiles: Sequence[CachedRegion], seconds: float) -> tuple[Bundle, int]:
+        """The base after training on the tiles for so long, and the steps it took."""
+        device = torch.device(self.compute.device)
+        network = build_segmenter(self.base)
+        tensors = {
+            k.removeprefix("network."): v.float() for k, v in self.base.tensors().items() if v.is_floating_point()
+        }
+        network.load_state_dict(tensors, strict=False)
+        network = network.to(device).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=FINE_TUNE.learning_rate, weight_decay=1e-4)
+        source = tiles[0].region.source
+        sampler = CropSampler(tiles, {source: 1.0}, FINE_TUNE.crop, (0.8, 1.25), 0)
+
+        def step(number: int) -> None:
+            train_step(network, optimizer, sampler.batch(number, FINE_TUNE.batch), device)
+
+        each = self._time(lambda: [step(number) for number in range(PROBE)]) / PROBE
+        steps = max(PROBE, round(seconds / each))
+        for number in range(PROBE, steps):
+            rate = FINE_TUNE.learning_rate * min(1.0, 2 * (1 - number / steps))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            step(number)
+        named = {f"network.{name}": tensor for name, tensor in network.eval().state_dict().items()}
+        return write_bundle(self.folder / f"fine-tuned-{len(tiles)}-{round(seconds)}", self.base.card, named), steps
+
+    def _time(self, call: Callable[[], object]) -> float:
+        clock = time.process_time if self.compute.device == "cpu" else time.perf_counter
+        started = clock()
+        call()
+        return clock() - started
+
+
+@dataclass(frozen=True)
+class _FineTune:
+    learning_rate: float = 5e-4
+    batch: int = 4
+    crop: int = 256
+
+
+FINE_TUNE = _FineTune()
+
+
+def spread(items: Sequence[CachedRegion]) -> list[CachedRegion]:
+    """Tiles in an order in which the first few come from different blocks; those without objects last."""
+    blocks: dict[str, list[CachedRegion]] = {}
+    for item in sorted(items, key=lambda item: item.region.key):
+        blocks.setdefault(item.region.block, []).append(item)
+    turns = max(map(len, blocks.values()))
+    ordered = [block[turn] for turn in range(turns) for block in blocks.values() if turn < len(block)]
+    return sorted(ordered, key=lambda item: not (item.labels == 1).any())
+
+
+def _base(tile: LogitMap) -> NDArray[np.float32]:
+    return tile.logits[0].astype(np.float32)
