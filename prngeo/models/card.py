@@ -63,7 +63,7 @@ class NetworkCard(_Part):
 class RefinerCard(_Part):
     """The PRN refiner and the grid of its windows, in pixels of the model grid.
 
-    `width` and `use_image` belong to the fast variant, `patch` (the side of a local patch) to the paper's.
+    `width`, `use_image` and `detail` belong to the fast variant, `patch` (the side of a local patch) to the paper's.
     """
 
     variant: Literal["fast", "paper"] = "fast"
@@ -72,6 +72,7 @@ class RefinerCard(_Part):
     reduction: Literal[1, 2, 4] = 4
     width: Annotated[int, Field(ge=1)] = 16
     use_image: bool = True
+    detail: bool = False
     patch: Annotated[int, Field(ge=8, multiple_of=8)] = 64
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ def make_refiner(card: RefinerCard, targets: int, bands: int) -> Refiner:
     """
     if card.variant == "paper":
         return PaperCorrection(targets, card.patch, card.reduction)
-    return FastRefiner(targets, bands if card.use_image else 0, card.width, card.reduction)
+    return FastRefiner(targets, bands if card.use_image else 0, card.width, card.reduction, card.detail)
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:

@@ -24,6 +24,13 @@ def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that gives zero until it is trained."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
 @dataclass(frozen=True)
 class Batch:
     """Labelled windows on one device; H and W are multiples of the refiner's reduction.
@@ -53,23 +60,25 @@ class FastRefiner(nn.Module):
         bands: image bands it reads; 0 if it reads the logits alone.
         width: channels of the first level.
         reduction: factor between the logits' resolution and the network's.
+        detail: read every logit of a coarse pixel as a channel of its own instead of their mean, and correct each
+            (sub-pixel convolution: Shi et al., CVPR 2016); the network's own resolution stays the same.
     """
 
     weight_decay = 1e-3
 
-    def __init__(self, targets: int, bands: int, width: int = 16, reduction: int = 4) -> None:
+    def __init__(self, targets: int, bands: int, width: int = 16, reduction: int = 4, detail: bool = False) -> None:
         super().__init__()
         self.targets = targets
         self.bands = bands
         self.reduction = reduction
         widths = [width, 2 * width, 3 * width, 4 * width, 4 * width]
-        inputs = 2 * targets + bands + 1
+        pixels = reduction**2 if detail else 1
+        inputs = (pixels + 1) * targets + bands + 1
         self.stem = _block(inputs, widths[0])
         self.down = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.head = nn.Conv2d(widths[0], 2 * targets, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.head = _zero(nn.Conv2d(widths[0], 2 * targets, 1))
+        self.detail = _zero(nn.Conv2d(widths[0], 2 * targets * pixels, 1)) if detail else None
 
     def forward(self, logits: Tensor, image: Tensor, valid: Tensor) -> Tensor:
         """The logit correction: refined logit minus base logit.
@@ -83,9 +92,9 @@ class FastRefiner(nn.Module):
             (N, targets, H, W) float.
         """
         clamped = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        pooled = F.avg_pool2d(clamped, self.reduction)
+        split = F.avg_pool2d if self.detail is None else F.pixel_unshuffle
         confidence = F.avg_pool2d(clamped.sigmoid(), self.reduction)
-        parts = [pooled / 4, confidence * 2 - 1]
+        parts = [split(clamped, self.reduction) / 4, confidence * 2 - 1]
         if self.bands:
             parts.append(image * 2 - 1)
         features = self.stem(torch.cat([part * valid for part in parts] + [valid], 1))
@@ -100,6 +109,8 @@ class FastRefiner(nn.Module):
         gain_and_bias = F.interpolate(
             gain_and_bias, scale_factor=float(self.reduction), mode="bilinear", align_corners=False
         )
+        if self.detail is not None:
+            gain_and_bias = gain_and_bias + F.pixel_shuffle(self.detail(features).float(), self.reduction)
         gain, bias = gain_and_bias.split(self.targets, 1)
         correction: Tensor = torch.expm1(gain.clamp(-2, 2)) * clamped + bias
         return correction

@@ -94,11 +94,12 @@ def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Pat
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, constant, then linear to zero from `decay_from` of the steps."""
+    """Linear warm-up (at most a tenth of the steps), constant, then linear to zero from `decay_from` of the steps."""
     base = config.base
+    warm_up = max(1, min(WARM_UP, base.steps // 10))
     decay_start = base.decay_from * base.steps
     falling = max(0.0, (step - decay_start) / max(1.0, base.steps - decay_start))
-    return base.learning_rate * min(1.0, (step + 1) / WARM_UP) * (1 - falling)
+    return base.learning_rate * min(1.0, (step + 1) / warm_up) * (1 - falling)
 
 
 def train_step(network: Segmenter, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:

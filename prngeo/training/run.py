@@ -139,6 +139,7 @@ def _refiner_card(config: TrainConfig) -> RefinerCard:
         reduction=settings.reduction,
         width=settings.width,
         use_image=settings.use_image,
+        detail=settings.detail,
         patch=settings.patch if settings.variant == "paper" else 64,
     )
 

@@ -4,8 +4,8 @@
 
 Every trained network, logit map and result is kept in the working folder: run it again to go on, or with --report to
 write the tables of what is there. The core (3 data sets, 2 bases) comes first. Tables and plots go to
-examples/refine_study/, whose README.md says what was found. Needs `pip install -e '.[dev]' pydensecrf2`; without the latter the
-dense CRF is left out.
+examples/refine_study/, whose README.md says what was found. Needs `pip install -e '.[dev]' pydensecrf2`; without the
+latter the dense CRF is left out.
 """
 
 from __future__ import annotations

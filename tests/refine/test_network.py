@@ -15,18 +15,21 @@ def inputs(targets, bands, size, reduction, seed=0):
 
 
 def trained(refiner):
-    """A refiner whose head is not zero."""
+    """A refiner whose last layers are not zero."""
     torch.manual_seed(1)
-    torch.nn.init.normal_(refiner.head.weight, std=0.3)
-    torch.nn.init.normal_(refiner.head.bias, std=0.3)
+    for layer in (refiner.head, refiner.detail):
+        if layer is not None:
+            torch.nn.init.normal_(layer.weight, std=0.3)
+            torch.nn.init.normal_(layer.bias, std=0.3)
     return refiner.eval()
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("targets", "bands", "reduction"), [(2, 3, 4), (1, 0, 4), (3, 4, 2), (2, 3, 1)])
 @pytest.mark.parametrize("training", [True, False])
-def test_untrained_is_exactly_the_identity(size, targets, bands, reduction, training):
-    refiner = FastRefiner(targets, bands, width=4, reduction=reduction).train(training)
+@pytest.mark.parametrize("detail", [True, False])
+def test_untrained_is_exactly_the_identity(size, targets, bands, reduction, training, detail):
+    refiner = FastRefiner(targets, bands, width=4, reduction=reduction, detail=detail).train(training)
     logits, image, valid = inputs(targets, bands, size, reduction)
     with torch.no_grad():
         correction = refiner(logits, image, valid)
@@ -42,12 +45,27 @@ def test_untrained_is_the_identity_in_bfloat16_too():
         assert (refiner(logits, image, valid) == 0).all()
 
 
-def test_an_untrained_head_still_learns():
-    refiner = FastRefiner(2, 3, width=4).train()
+@pytest.mark.parametrize("layer", ["head", "detail"])
+def test_untrained_last_layers_still_learn(layer):
+    refiner = FastRefiner(2, 3, width=4, detail=True).train()
     logits, image, valid = inputs(2, 3, (64, 64), 4)
     (refiner(logits, image, valid) * logits).sum().backward()
-    assert refiner.head.weight.grad.any()
-    assert refiner.head.bias.grad.any()
+    assert getattr(refiner, layer).weight.grad.any()
+    assert getattr(refiner, layer).bias.grad.any()
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_only_with_detail_a_pixel_is_corrected_by_itself(detail):
+    """Two pixels of one coarse pixel that swap their logits swap their corrections, or share one gain and bias."""
+    refiner = FastRefiner(1, 0, width=4, detail=detail).eval()
+    trained(refiner)
+    logits, image, valid = inputs(1, 0, (64, 64), 4)
+    valid = torch.ones_like(valid)
+    other = logits.clone()
+    other[..., 0, 1], other[..., 0, 2] = logits[..., 0, 2], logits[..., 0, 1]
+    with torch.no_grad():
+        gain = [(refiner(part, image, valid)[..., 32:, 32:]) for part in (logits, other)]
+    assert torch.allclose(*gain, atol=1e-4) != detail
 
 
 def test_it_reads_the_image_only_if_told():
@@ -59,8 +77,9 @@ def test_it_reads_the_image_only_if_told():
             assert same != reads
 
 
-def test_what_lies_under_nodata_is_not_read():
-    refiner = trained(FastRefiner(2, 3, width=4))
+@pytest.mark.parametrize("detail", [True, False])
+def test_what_lies_under_nodata_is_not_read(detail):
+    refiner = trained(FastRefiner(2, 3, width=4, detail=detail))
     logits, image, valid = inputs(2, 3, (64, 64), 4)
     shown = valid.repeat_interleave(4, 2).repeat_interleave(4, 3)
     with torch.no_grad():
@@ -81,4 +100,4 @@ def test_extreme_logits_are_clamped():
 
 def test_parameters_are_few():
     """A refiner of the default size is to cost a tenth of its base network at most."""
-    assert sum(p.numel() for p in FastRefiner(2, 3).parameters()) < 400_000
+    assert sum(p.numel() for p in FastRefiner(2, 3, detail=True).parameters()) < 400_000

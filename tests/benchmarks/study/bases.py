@@ -65,7 +65,7 @@ BASES = {
 class Schedule:
     """How long a base network is trained; folds take as many steps as the network of all tiles."""
 
-    steps: int = 350
+    steps: int = 200
     batch: int = 4
 
 

@@ -12,8 +12,8 @@ from prngeo.tiling.grid import Window
 from prngeo.training.prepare import prepare
 from prngeo.training.regions import CachedRegion, load_regions
 
-SIDE = 1500
-"""Tiles are cut to at most this many pixels a side, around their middle; Dubai's images would weigh too much."""
+SIDES = {"train": 1500, "validation": 1024, "test": 1024}
+"""Tiles are cut to at most this many pixels a side, around their middle: the published network takes seconds a tile."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def load(data: DataSet, root: Path, work: Path) -> dict[str, list[CachedRegion]]
     """
     cache = work / "pixels" / data.name
     prepare(config(data, root, work, "pixels"), cache)
-    roles = ("train", "validation", "test")
-    return {role: [_middle(item) for item in load_regions(cache, role)] for role in roles}  # type: ignore[arg-type]
+    return {role: [_middle(item, side) for item in load_regions(cache, role)] for role, side in SIDES.items()}  # type: ignore[arg-type]
 
 
 def held_out(data: DataSet, item: CachedRegion) -> bool:
@@ -107,10 +106,10 @@ def held_out(data: DataSet, item: CachedRegion) -> bool:
     return Path(item.region.scene).stem.startswith(data.held)
 
 
-def _middle(item: CachedRegion) -> CachedRegion:
+def _middle(item: CachedRegion, side: int) -> CachedRegion:
     """The middle of a tile; images of one area of Dubai are one block."""
     rows, cols = item.region.shape
-    height, width = (min(n, SIDE) // 4 * 4 for n in (rows, cols))
+    height, width = (min(n, side) // 4 * 4 for n in (rows, cols))
     top, left = (rows - height) // 2, (cols - width) // 2
     here = slice(top, top + height), slice(left, left + width)
     stem = Path(item.region.scene).stem

@@ -31,6 +31,7 @@ class Prn:
     reduction: int = 4
     width: int = 16
     image: bool = True
+    detail: bool = False
     window: int = 1024
     patch: int = 128
     pseudo: str = "joint"
@@ -48,6 +49,7 @@ class Prn:
             reduction=self.reduction,  # type: ignore[arg-type]
             width=self.width,
             use_image=self.image,
+            detail=self.detail,
             patch=self.patch if self.variant == "paper" else 64,
             window=self.window,
             overlap=0,

@@ -82,7 +82,7 @@ def markdown(results: dict[str, object], shifted: dict[str, object], pairs: Iter
 
 def _table(rows: dict) -> str:
     lines = [
-        "| | IoU | mean IoU | F1 | boundary IoU | relaxed F1 | ECE | ms a 512 px tile | gain over the best single threshold |",
+        "| | IoU | mean IoU | F1 | boundary IoU | relaxed F1 | ECE | ms a tile | gain over the best threshold |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name in ROWS:

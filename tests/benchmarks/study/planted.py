@@ -1,0 +1,121 @@
+"""Towns with a planted bias: one side of each lies in haze. How much of what that costs does PRN win back?
+
+The share is (refined - biased) / (unbiased - biased), of pooled IoUs on towns that PRN was not fitted on; every IoU at
+the best single threshold of the fitting towns.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prngeo.models.bundle import open_bundle
+from prngeo.models.devices import Compute
+from prngeo.models.runtime import Runtime
+from prngeo.refine.fit import LogitMap
+from prngeo.synth import make_town
+from prngeo.tiling.grid import Window
+from prngeo.training.logits import as_map, region_logits
+from prngeo.training.regions import CachedRegion, Region
+from study import prn
+from study.baselines import iou, probability
+from study.prn import Prn
+
+logger = logging.getLogger(__name__)
+
+SIZE, GSD = 1024, 0.5
+FIT, TEST = range(900, 912), range(950, 956)
+"""Seeds; the embedded model was trained on others."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The case of one target and amplitude.
+
+    Attributes:
+        target: roads or buildings.
+        bias: amplitude of the haze, see prngeo.synth.make_town.
+        settings: of PRN.
+        work: where logits are kept.
+        compute: device and precision.
+    """
+
+    target: str
+    bias: float
+    settings: Prn
+    work: Path
+    compute: Compute
+
+    def run(self) -> dict[str, object]:
+        """IoUs and the share that is won back."""
+        device = torch.device(self.compute.device)
+        fit, test, plain_fit, plain = (
+            self._maps(seeds, bias) for seeds, bias in ((FIT, self.bias), (TEST, self.bias), (FIT, 0.0), (TEST, 0.0))
+        )
+        refiner, seconds = prn.fit(self.settings, fit, device)
+        refined = [[prn.refine(self.settings, refiner, tile, device) for tile in part] for part in (fit, test)]
+        scores = {
+            "biased": _score(_base(fit), fit, _base(test), test),
+            "unbiased": _score(_base(plain_fit), plain_fit, _base(plain), plain),
+            "refined": _score(*_pair(refined, fit, test)),
+        }
+        lost = scores["unbiased"] - scores["biased"]
+        share = (scores["refined"] - scores["biased"]) / lost
+        return {
+            "target": self.target, "bias": self.bias, **scores, "share": share, "fit_seconds": seconds,
+            "fit_towns": len(FIT), "test_towns": len(TEST), "settings": asdict(self.settings),
+        }  # fmt: skip
+
+    def _maps(self, seeds: Sequence[int], bias: float) -> list[LogitMap]:
+        bundle = open_bundle()
+        channel = list(bundle.card.targets).index(self.target)
+        runtime, found = None, []
+        for seed in seeds:
+            item = _town(seed, bias, self.target)
+            path = self.work / "planted" / f"{seed}-{bias}.npy"
+            if not path.exists():
+                logger.info("planted bias %s: logits of town %d", bias, seed)
+                runtime = runtime or Runtime(bundle, self.compute)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, region_logits(item, runtime, bundle.card, refine=False).base.astype(np.float16))
+            found.append(as_map(item, np.load(path)[channel : channel + 1], self.settings.reduction))
+        return found
+
+
+def run(target: str, bias: float, settings: Prn, work: Path, compute: Compute) -> None:
+    """Keep the result as a file, if it is missing."""
+    path = work / "planted" / f"{target}-{bias}.json"
+    if path.exists():
+        return
+    result = Planted(target, bias, settings, work, compute).run()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, default=float))
+    logger.info("planted bias: %s", {key: result[key] for key in ("target", "biased", "refined", "unbiased", "share")})
+
+
+def _town(seed: int, bias: float, target: str) -> CachedRegion:
+    town = make_town(SIZE, GSD, seed, bias)
+    image = np.concatenate([np.moveaxis(town.image, 0, -1), np.full((SIZE, SIZE, 1), 255, np.uint8)], -1)
+    whole = Window(0, 0, SIZE, SIZE)
+    region = Region(str(seed), "towns", "train", (GSD, GSD), (SIZE, SIZE), (target,), f"town {seed}", whole)
+    return CachedRegion(region, image, town.masks[target].astype(np.uint8)[..., None])
+
+
+def _base(tiles: Sequence[LogitMap]) -> list[np.ndarray]:
+    return [tile.logits[0].astype(np.float32) for tile in tiles]
+
+
+def _pair(refined: list[list[np.ndarray]], fit: list[LogitMap], test: list[LogitMap]) -> tuple:
+    return refined[0], fit, refined[1], test
+
+
+def _score(known: list[np.ndarray], fit: list[LogitMap], logits: list[np.ndarray], test: list[LogitMap]) -> float:
+    found = prn.tuned(known, fit)
+    masks = [probability(level, found.temperature) >= found.threshold for level in logits]
+    return iou(masks, test)
