@@ -150,9 +150,7 @@ def options(values: Tensor, found: Histogram, wanted: Tensor) -> Options:
     )
 
 
-def _between(
-    values: Tensor, places: tuple[Tensor, ...], first: Tensor, stop: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _between(values: Tensor, places: tuple[Tensor, ...], first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, their kind, and their patch, int64, of the bins from one to another, (patches,) int64."""
     at_once, columns = len(places[0]), values.shape[2]
     edges = torch.stack([first, stop]).mul_(4).add_(torch.arange(len(first), device=first.device) * (4 * BINS))
