@@ -5,7 +5,8 @@
 
 The maps are blobs with smooth logits, biased by region. The loop is NumPy, on the CPU, with 20 thresholds, the best IoU
 of each patch, smoothing 1; the sort ranks every logit of the maps on the device. All are called in turn, again and
-again; the least time of each counts, which other programs on the machine change least, and the median is shown beside.
+again, and the least time of each counts, with the median beside it: CPU time with one thread, which other programs
+change least, else elapsed time.
 On a GPU more maps at once show what a batch gains.
 """
 
@@ -66,16 +67,17 @@ def ranked(logits: Tensor, patch: int) -> Tensor:
 
 def times(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[float]]:
     """Milliseconds of every call, in turn."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     found: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
             for _ in range(1 if name == "loop" else 5):
-                started = time.process_time()
+                started = clock()
                 call()
                 if device != "cpu":
                     torch.cuda.synchronize()
                 if number:  # the first round warms up
-                    found[name].append(1000 * (time.process_time() - started))
+                    found[name].append(1000 * (clock() - started))
     return found
 
 
