@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prngeo.refine import thresholds
 from prngeo.refine.pseudo_labels import SMOOTHING, pseudo_labels
 
 INF = float("inf")
@@ -167,3 +168,88 @@ def test_large_patches_reach_the_optimum_exactly():
         )
         optimum = max(optimum, value)
     assert reached == optimum
+
+
+def spread(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:
+    """Logits that a histogram between a sample's least and largest divides badly."""
+    if kind == "one bin":  # two pixels take the whole range, if the sample holds them
+        values = rng.normal(0, 1, shape)
+        values[:, ::7, ::5] = 1e30
+        values[:, 1::7, ::5] = -1e30
+    elif kind == "neighbors":  # numbers that no smaller difference parts
+        values = (np.float32(1).view(np.int32) + rng.integers(0, 40, shape, dtype=np.int32)).view(np.float32)
+    elif kind == "huge":
+        values = rng.choice([-1, 1], shape) * np.exp(rng.uniform(-100, 88, shape))
+    elif kind == "infinite":
+        values = rng.choice([-np.inf, np.inf, -3.4e38, 3.4e38, 1e-45, 0.0, -0.0, 1.0], shape)
+    elif kind == "constant":
+        values = np.full(shape, -4.0)
+    else:
+        values = rng.normal(0, 3, shape).astype(np.float16)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+KINDS = ["one bin", "neighbors", "huge", "infinite", "constant", "float16"]
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 18])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_spread_of_logits_hides_the_best_threshold(kind, at_once, monkeypatch):
+    """Whatever the bins hold, and however many rows of patches are counted at once; patches of many sizes."""
+    monkeypatch.setattr(thresholds, "AT_ONCE", at_once)
+    rng = np.random.default_rng(KINDS.index(kind))
+    for patch in (2, 7, 20):
+        logits = spread(kind, (1, 20, 26), rng)
+        truth = torch.from_numpy(rng.random(logits.shape) < 0.2) | ((logits > 0.7) & (logits < 1e20))
+        known = torch.from_numpy(rng.random(logits.shape) < 0.9)
+        own = pseudo_labels(logits, truth, known, patch, joint=False)
+        together = pseudo_labels(logits, truth, known, patch)
+        ratio = counts(together, truth, known)
+        gained = 0
+        for place, values, positive in patches(logits, truth, known, patch):
+            found = options(values, positive)
+            best = max((h + SMOOTHING) / (u + SMOOTHING) for _, h, u in found)
+            hits, union = counts(own[place], truth[place], known[place])
+            assert (hits + SMOOTHING) / (union + SMOOTHING) == best
+            gained += max(h * ratio[1] - u * ratio[0] for _, h, u in found)
+        assert gained == 0  # no combination has a larger ratio (Dinkelbach)
+
+
+@settings(deadline=None)
+@given(maps(), st.booleans())
+def test_of_equally_good_thresholds_the_highest_counts(case, joint):
+    """So that labels do not depend on how the logits were counted."""
+    logits, truth, known, _ = case
+    labels = pseudo_labels(*case, joint=joint)
+    ratio = counts(labels, truth, known) if joint else None
+    for place, values, positive in patches(*case):
+        found = options(values, positive)
+        if ratio:
+            scores = [h * max(1, ratio[1]) - u * ratio[0] for _, h, u in found]
+        else:
+            scores = [(h + SMOOTHING) / (u + SMOOTHING) for _, h, u in found]
+        threshold = found[scores.index(max(scores))][0]
+        assert torch.equal(labels[place], logits[place] >= threshold)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_zeros_of_both_signs_are_equal(joint):
+    logits = torch.tensor([[[0.0, -0.0, -1.0, 1.0]]])
+    truth = torch.tensor([[[False, True, False, True]]])
+    labels = pseudo_labels(logits, truth, torch.ones_like(truth), 4, joint=joint)
+    assert labels.tolist() == [[[True, True, False, True]]]
+
+
+def test_only_few_logits_are_sorted(monkeypatch):
+    """What the histogram is for: of a map like a model's, some percent remain."""
+    sorted_logits = []
+    plainly = thresholds._sorted
+    monkeypatch.setattr(
+        thresholds, "_sorted", lambda values, *more: (sorted_logits.append(len(values)), plainly(values, *more))[1]
+    )
+    rng = np.random.default_rng(0)
+    truth = np.kron(rng.random((1, 16, 16)) < 0.2, np.ones((1, 16, 16))) > 0
+    logits = torch.from_numpy((4 * truth - 2 + rng.normal(0, 1.5, truth.shape)).astype(np.float32))
+    for joint in (True, False):
+        pseudo_labels(logits, torch.from_numpy(truth), torch.ones_like(logits, dtype=torch.bool), 64, joint=joint)
+    assert max(sorted_logits) < 0.1 * logits.numel()
