@@ -95,6 +95,7 @@ class RefinerTraining(_Section):
     patch: Annotated[int, Field(ge=16, description="side of a pseudo-label patch in pixels")] = 128
     use_image: bool = True
     detail: bool = False
+    statistics: bool = False
     pseudo: Literal["joint", "per_patch"] = "joint"
     pseudo_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     steps: Annotated[int, Field(ge=1)] = 400

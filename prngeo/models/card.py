@@ -63,7 +63,8 @@ class NetworkCard(_Part):
 class RefinerCard(_Part):
     """The PRN refiner and the grid of its windows, in pixels of the model grid.
 
-    `width`, `use_image` and `detail` belong to the fast variant, `patch` (the side of a local patch) to the paper's.
+    `width`, `use_image`, `detail` and `statistics` belong to the fast variant, `patch` (the side of a local patch) to
+    the paper's; see prngeo.refine.network and prngeo.refine.paper.
     """
 
     variant: Literal["fast", "paper"] = "fast"
@@ -73,6 +74,7 @@ class RefinerCard(_Part):
     width: Annotated[int, Field(ge=1)] = 16
     use_image: bool = True
     detail: bool = False
+    statistics: bool = False
     patch: Annotated[int, Field(ge=8, multiple_of=8)] = 64
 
     @model_validator(mode="after")

@@ -154,7 +154,8 @@ def make_refiner(card: RefinerCard, targets: int, bands: int) -> Refiner:
     """
     if card.variant == "paper":
         return PaperCorrection(targets, card.patch, card.reduction)
-    return FastRefiner(targets, bands if card.use_image else 0, card.width, card.reduction, card.detail)
+    seen = bands if card.use_image else 0
+    return FastRefiner(targets, seen, card.width, card.reduction, card.detail, card.statistics)
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:

@@ -19,9 +19,31 @@ from prngeo.refine.losses import segmentation_loss
 LOGIT_LIMIT = 12.0
 """Logits are clamped to this absolute value before the refiner reads them."""
 
+PATCH = 16
+"""Side in coarse pixels of the patches whose statistics the refiner may read: 64 pixels at a reduction of 4."""
+
 
 def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+def patch_statistics(logits: Tensor, confidence: Tensor, valid: Tensor, patch: int) -> Tensor:
+    """Mean and standard deviation of the logits and mean confidence of the patch that each pixel lies in.
+
+    Args:
+        logits: (N, targets, h, w) float; h and w multiples of the patch.
+        confidence: (N, targets, h, w) float.
+        valid: (N, 1, h, w) float, the weight of a pixel; a patch without any has zeros.
+        patch: side of a patch in these pixels.
+
+    Returns:
+        (N, 3 targets, h, w) float.
+    """
+    weight = F.avg_pool2d(valid, patch)
+    parts = torch.cat([logits, confidence, logits**2], 1) * valid
+    mean, share, square = (F.avg_pool2d(parts, patch) / weight.clamp(min=1e-6)).chunk(3, 1)
+    deviation = (square - mean**2).clamp(min=0).sqrt()
+    return F.interpolate(torch.cat([mean, deviation, share], 1), scale_factor=float(patch), mode="nearest")
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
@@ -62,18 +84,28 @@ class FastRefiner(nn.Module):
         reduction: factor between the logits' resolution and the network's.
         detail: read every logit of a coarse pixel as a channel of its own instead of their mean, and correct each
             (sub-pixel convolution: Shi et al., CVPR 2016); the network's own resolution stays the same.
+        statistics: read what a patch of 16 coarse pixels holds beside every pixel of it, see `patch_statistics`.
     """
 
     weight_decay = 1e-3
 
-    def __init__(self, targets: int, bands: int, width: int = 16, reduction: int = 4, detail: bool = False) -> None:
+    def __init__(
+        self,
+        targets: int,
+        bands: int,
+        width: int = 16,
+        reduction: int = 4,
+        detail: bool = False,
+        statistics: bool = False,
+    ) -> None:
         super().__init__()
+        self.statistics = statistics
         self.targets = targets
         self.bands = bands
         self.reduction = reduction
         widths = [width, 2 * width, 3 * width, 4 * width, 4 * width]
         pixels = reduction**2 if detail else 1
-        inputs = (pixels + 1) * targets + bands + 1
+        inputs = (pixels + 1 + 3 * statistics) * targets + bands + 1
         self.stem = _block(inputs, widths[0])
         self.down = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
@@ -92,12 +124,7 @@ class FastRefiner(nn.Module):
             (N, targets, H, W) float.
         """
         clamped = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        split = F.avg_pool2d if self.detail is None else F.pixel_unshuffle
-        confidence = F.avg_pool2d(clamped.sigmoid(), self.reduction)
-        parts = [split(clamped, self.reduction) / 4, confidence * 2 - 1]
-        if self.bands:
-            parts.append(image * 2 - 1)
-        features = self.stem(torch.cat([part * valid for part in parts] + [valid], 1))
+        features = self.stem(self._read(clamped, image, valid))
         skips = []
         for down in self.down:
             skips.append(features)
@@ -114,6 +141,16 @@ class FastRefiner(nn.Module):
         gain, bias = gain_and_bias.split(self.targets, 1)
         correction: Tensor = torch.expm1(gain.clamp(-2, 2)) * clamped + bias
         return correction
+
+    def _read(self, clamped: Tensor, image: Tensor, valid: Tensor) -> Tensor:
+        """What the network sees, (N, channels, H / reduction, W / reduction)."""
+        mean, confidence = (F.avg_pool2d(part, self.reduction) for part in (clamped / 4, clamped.sigmoid()))
+        parts = [mean if self.detail is None else F.pixel_unshuffle(clamped / 4, self.reduction), confidence * 2 - 1]
+        if self.statistics:
+            parts.append(patch_statistics(mean, confidence, valid, PATCH))
+        if self.bands:
+            parts.append(image * 2 - 1)
+        return torch.cat([part * valid for part in parts] + [valid], 1)
 
     def loss(self, batch: Batch, pseudo_weight: float) -> Tensor:
         """Cross-entropy and soft Jaccard against ground truth and pseudo-labels, see prngeo.refine.losses.

@@ -140,6 +140,7 @@ def _refiner_card(config: TrainConfig) -> RefinerCard:
         width=settings.width,
         use_image=settings.use_image,
         detail=settings.detail,
+        statistics=settings.statistics,
         patch=settings.patch if settings.variant == "paper" else 64,
     )
 

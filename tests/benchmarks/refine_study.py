@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from study import report
 from study.bases import BASES, EMBEDDED, BaseLogits, Schedule
-from study.cells import ABLATIONS, ROWS, Cells
+from study.cells import ABLATIONS, FAST, ROWS, Cells
 from study.data import CORE, DATA_SETS, load
+from study.planted import run as run_planted
 from study.shift import COUNTS, METHODS, Shift, spread
 
 from prngeo.models.bundle import open_bundle
@@ -28,7 +29,7 @@ from prngeo.models.devices import choose_compute
 CORE_BASES = (EMBEDDED, "linknet-lite0")
 ABLATED = (("massachusetts-roads", "linknet-lite0"), ("dubai-roads", EMBEDDED))
 SHIFTS = (("massachusetts-roads", "linknet-lite0", "dubai-roads"),)
-PARTS = ("cells", "ablations", "shift")
+PARTS = ("cells", "ablations", "shift", "planted")
 
 
 def main() -> None:
@@ -52,7 +53,8 @@ def main() -> None:
     folders = sorted(path for path in (options.work / "cells").glob("*/*"))
     pairs = list(dict.fromkeys([*pairs, *((path.parent.name, path.name) for path in folders)]))
     results, shifted = report.collect(options.work / "cells", pairs), report.shifts(options.work / "shift")
-    report.write(results, shifted, report.markdown(results, shifted, pairs), options.out)
+    planted = report.planted(options.work / "planted")
+    report.write(results, shifted, planted, report.markdown(results, shifted, planted, pairs), options.out)
 
 
 def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> None:
@@ -87,6 +89,9 @@ def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> No
             )
             for count, method in product(COUNTS, METHODS):
                 shift.run(method, count)
+    if "planted" in options.parts:
+        for target in ("buildings", "roads"):
+            run_planted(target, 1.0, FAST, options.work, compute)
     if "ablations" in options.parts:
         for data, base in ABLATED:
             one = cells(data, base)

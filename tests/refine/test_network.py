@@ -1,7 +1,9 @@
+from itertools import product
+
 import pytest
 import torch
 
-from prngeo.refine.network import LOGIT_LIMIT, FastRefiner
+from prngeo.refine.network import LOGIT_LIMIT, FastRefiner, patch_statistics
 
 SIZES = [(64, 64), (128, 64), (192, 256)]
 
@@ -27,9 +29,9 @@ def trained(refiner):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("targets", "bands", "reduction"), [(2, 3, 4), (1, 0, 4), (3, 4, 2), (2, 3, 1)])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("detail", [True, False])
-def test_untrained_is_exactly_the_identity(size, targets, bands, reduction, training, detail):
-    refiner = FastRefiner(targets, bands, width=4, reduction=reduction, detail=detail).train(training)
+@pytest.mark.parametrize("more", [{}, {"detail": True}, {"statistics": True}])
+def test_untrained_is_exactly_the_identity(size, targets, bands, reduction, training, more):
+    refiner = FastRefiner(targets, bands, width=4, reduction=reduction, **more).train(training)
     logits, image, valid = inputs(targets, bands, size, reduction)
     with torch.no_grad():
         correction = refiner(logits, image, valid)
@@ -77,9 +79,9 @@ def test_it_reads_the_image_only_if_told():
             assert same != reads
 
 
-@pytest.mark.parametrize("detail", [True, False])
-def test_what_lies_under_nodata_is_not_read(detail):
-    refiner = trained(FastRefiner(2, 3, width=4, detail=detail))
+@pytest.mark.parametrize("more", [{}, {"detail": True}, {"statistics": True}])
+def test_what_lies_under_nodata_is_not_read(more):
+    refiner = trained(FastRefiner(2, 3, width=4, **more))
     logits, image, valid = inputs(2, 3, (64, 64), 4)
     shown = valid.repeat_interleave(4, 2).repeat_interleave(4, 3)
     with torch.no_grad():
@@ -88,6 +90,21 @@ def test_what_lies_under_nodata_is_not_read(detail):
         found = refiner(other, torch.where(valid > 0, image, 1 - image), valid)
     known = shown.expand_as(logits) > 0
     assert torch.equal(found[known], expected[known])
+
+
+def test_statistics_of_a_patch_are_those_of_its_valid_pixels():
+    generator = torch.Generator().manual_seed(0)
+    logits, confidence = (torch.randn(2, 3, 8, 12, generator=generator) for _ in range(2))
+    valid = (torch.rand(2, 1, 8, 12, generator=generator) < 0.7).float()
+    valid[0, :, :4, :4] = 0
+    found = patch_statistics(logits, confidence, valid, 4)
+    for n, t, row, col in product(range(2), range(3), range(0, 8, 4), range(0, 12, 4)):
+        place = (slice(row, row + 4), slice(col, col + 4))
+        seen = valid[n, 0][place] > 0
+        values, shares = logits[n, t][place][seen], confidence[n, t][place][seen]
+        expected = [values.mean(), values.std(correction=0), shares.mean()] if seen.any() else [0, 0, 0]
+        for part, figure in enumerate(expected):
+            assert torch.allclose(found[n, 3 * part + t][place], torch.as_tensor(figure).float(), atol=1e-4)
 
 
 def test_extreme_logits_are_clamped():

@@ -22,7 +22,7 @@ from study.scoring import Prediction, Table, table
 
 logger = logging.getLogger(__name__)
 
-FAST = Prn()
+FAST = Prn(detail=True, steps=200)
 PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=40, batch=1, learning_rate=8e-4)
 ABLATIONS = {
     "per_patch": replace(FAST, pseudo="per_patch"),
@@ -38,7 +38,8 @@ ABLATIONS = {
     "window-256": replace(FAST, window=256, batch=32),
     "window-512": replace(FAST, window=512, batch=8),
     "half-resolution": replace(FAST, reduction=2),
-    "detail": replace(FAST, detail=True),
+    "no-detail": replace(FAST, detail=False),
+    "statistics": replace(FAST, statistics=True),
 }
 PRNS = {"fast": FAST, "paper": PAPER} | {f"fast {name}": value for name, value in ABLATIONS.items()}
 ROWS = ("base", "tuned", "sauvola", "crf", "oracle image", "oracle per_patch", "oracle joint", "fast", "paper")

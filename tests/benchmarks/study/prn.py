@@ -32,6 +32,7 @@ class Prn:
     width: int = 16
     image: bool = True
     detail: bool = False
+    statistics: bool = False
     window: int = 1024
     patch: int = 128
     pseudo: str = "joint"
@@ -50,6 +51,7 @@ class Prn:
             width=self.width,
             use_image=self.image,
             detail=self.detail,
+            statistics=self.statistics,
             patch=self.patch if self.variant == "paper" else 64,
             window=self.window,
             overlap=0,

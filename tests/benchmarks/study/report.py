@@ -69,7 +69,14 @@ def _method(stem: str) -> str:
     return next((name for name in METHODS if name.replace(" ", "-") == stem), stem)
 
 
-def markdown(results: dict[str, object], shifted: dict[str, object], pairs: Iterable[tuple[str, str]]) -> str:
+def planted(folder: Path) -> list[dict]:
+    """Results of towns with a planted bias."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def markdown(
+    results: dict[str, object], shifted: dict[str, object], towns: list[dict], pairs: Iterable[tuple[str, str]]
+) -> str:
     """The tables."""
     parts = ["## In the base's own region\n"]
     for data, base in pairs:
@@ -77,6 +84,7 @@ def markdown(results: dict[str, object], shifted: dict[str, object], pairs: Iter
         parts.append(f"### {data}, base {base}\n\n{_table(rows)}\n")
     parts += ["## Ablations of PRN fast\n", _ablations(results), "## Under region shift\n"]
     parts += [f"### {name}\n\n{_shift(rows)}\n" for name, rows in shifted.items()] or [MISSING]
+    parts += ["## Towns with a planted bias\n", _planted(towns)]
     return "\n".join(parts)
 
 
@@ -124,6 +132,14 @@ def _shift(rows: dict) -> str:
     return "\n".join(lines)
 
 
+def _planted(towns: list[dict]) -> str:
+    lines = ["| target | IoU in haze | with PRN | the same towns without haze | won back |", "|---|---|---|---|---|"]
+    for row in towns:
+        figures = " | ".join(f"{row[name]:.3f}" for name in ("biased", "refined", "unbiased"))
+        lines.append(f"| {row['target']} | {figures} | {100 * row['share']:.0f} % |")
+    return "\n".join(lines if towns else [MISSING]) + "\n"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None or np.isnan(value) else f"{value:.3f}"
 
@@ -168,10 +184,10 @@ def plots(results: dict[str, object], shifted: dict[str, object], folder: Path) 
     figure.savefig(folder / "shift.png", dpi=110)
 
 
-def write(results: dict[str, object], shifted: dict[str, object], text: str, folder: Path) -> None:
+def write(results: dict[str, object], shifted: dict[str, object], towns: list[dict], text: str, folder: Path) -> None:
     """results.json, tables.md and the plots."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"own_region": results, "shift": shifted}, indent=1, default=float)
+    content = json.dumps({"own_region": results, "shift": shifted, "planted": towns}, indent=1, default=float)
     (folder / "results.json").write_text(_rounded(content) + "\n")
     (folder / "tables.md").write_text(text)
     plots(results, shifted, folder)
