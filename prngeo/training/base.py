@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +25,13 @@ CHECKPOINT_EVERY = 100
 WARM_UP = 100
 
 
-def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Path, device: torch.device) -> Segmenter:
+def train_base(
+    config: TrainConfig,
+    regions: Sequence[CachedRegion],
+    folder: Path,
+    device: torch.device,
+    start: Mapping[str, Tensor] | None = None,
+) -> Segmenter:
     """Train the base network, or continue from the last checkpoint in `folder`.
 
     Args:
@@ -33,6 +39,7 @@ def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Pat
         regions: what to train on.
         folder: checkpoint (`base.pt`) and log (`base.csv`).
         device: where to compute.
+        start: weights to begin with, by their names in the segmenter; it may hold a part of them.
 
     Returns:
         The network with averaged weights, in evaluation mode.
@@ -42,6 +49,7 @@ def train_base(config: TrainConfig, regions: Sequence[CachedRegion], folder: Pat
     network = Segmenter(config.network.architecture, config.network.encoder, len(config.targets))
     if config.network.weights == "imagenet-lite0":
         load_imagenet_lite0(network)
+    network.load_state_dict(start or {}, strict=False)
     network = network.to(device).to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         network,

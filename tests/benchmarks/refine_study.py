@@ -21,14 +21,15 @@ from study.bases import BASES, EMBEDDED, BaseLogits, Schedule
 from study.cells import ABLATIONS, FAST, ROWS, Cells
 from study.data import CORE, DATA_SETS, load
 from study.planted import run as run_planted
-from study.shift import COUNTS, METHODS, Shift, spread
+from study.shift import COUNTS, METHODS, Shift, banepa, spread
 
 from prngeo.models.bundle import open_bundle
 from prngeo.models.devices import choose_compute
 
-CORE_BASES = (EMBEDDED, "linknet-lite0")
-ABLATED = (("massachusetts-roads", "linknet-lite0"), ("dubai-roads", EMBEDDED))
+CORE_BASES = (EMBEDDED, "deeplab-lite0")
+ABLATED = (("massachusetts-roads", EMBEDDED), ("massachusetts-roads", "linknet-lite0"))
 SHIFTS = (("massachusetts-roads", "linknet-lite0", "dubai-roads"),)
+BANEPA = True
 PARTS = ("cells", "ablations", "shift", "planted")
 
 
@@ -80,13 +81,12 @@ def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> No
             for row in options.rows:
                 one.run(row)
     if "shift" in options.parts:
+        cases = [(open_bundle(), *banepa(options.root), "the embedded model in Banepa (buildings)")] if BANEPA else []
         for source, base, target in SHIFTS:
-            logits(source, base).bundle()
-            bundle = open_bundle(options.work / "bases" / source / base / "whole" / "bundle")
-            folder = options.work / "shift" / f"{base}, {source} to {target}"
-            shift = Shift(
-                bundle, spread(tiles(target)["train"]), tiles(target)["test"], folder, compute, options.seconds
-            )
+            name = f"{base}, {source} to {target}"
+            cases.append((logits(source, base).bundle(), tiles(target)["train"], tiles(target)["test"], name))
+        for bundle, labelled, test, name in cases:
+            shift = Shift(bundle, spread(labelled), test, options.work / "shift" / name, compute, options.seconds)
             for count, method in product(COUNTS, METHODS):
                 shift.run(method, count)
     if "planted" in options.parts:

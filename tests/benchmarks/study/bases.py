@@ -37,7 +37,8 @@ class Base:
         name: as in the tables.
         architecture: by its segmentation-models-pytorch name.
         encoder: likewise.
-        weights: what the encoder starts from.
+        weights: what the encoder starts from; "embedded" is the embedded model's, which then tells what may be trained
+            on: PRN gets the tiles that model was not trained on, and the base the others.
         learning_rate: of its training.
     """
 
@@ -52,9 +53,9 @@ EMBEDDED = "embedded"
 BASES = {
     item.name: item
     for item in (
+        Base("deeplab-lite0", "deeplabv3plus", "tu-tf_efficientnet_lite0", "embedded"),
         Base("linknet-lite0", "linknet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
         Base("unet-lite0", "unet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
-        Base("deeplab-lite0", "deeplabv3plus", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
         Base("linknet-resnet18", "linknet", "resnet18", "none"),
         Base("segformer-b0", "segformer", "mit_b0", "none", 3e-4),
     )
@@ -96,11 +97,13 @@ class BaseLogits:
         self.schedule = schedule
         self.folder = work / "bases" / data.name / base
         self.roles = roles
-        if base == EMBEDDED:
-            self.fit = [item for item in roles["train"] if held_out(data, item)]
-        else:
+        self.crossed = base != EMBEDDED and BASES[base].weights != EMBEDDED
+        self.folds: list[int | None] = [None] * len(roles["train"])
+        if self.crossed:
             self.folds = split_folds(roles["train"], FOLDS)
             self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
+        else:
+            self.fit = [item for item in roles["train"] if held_out(data, item)]
 
     def bundle(self, fold: int | None = None) -> Bundle:
         """The trained network: of all training tiles, or of those outside a fold."""
@@ -111,9 +114,12 @@ class BaseLogits:
             return open_bundle(place / "bundle")
         train = self.roles["train"]
         used = [item for item, own in zip(train, self.folds, strict=True) if fold is None or own != fold]
+        if not self.crossed:
+            used = [item for item in used if not held_out(self.data, item)]
         started = time.perf_counter()
-        network = train_base(self._config(), used, place, torch.device(self.compute.device))
         spec = BASES[self.base]
+        start = encoder_of(open_bundle()) if spec.weights == EMBEDDED else None
+        network = train_base(self._config(), used, place, torch.device(self.compute.device), start)
         card = Card(
             name=self.base,
             version="1",
@@ -139,7 +145,11 @@ class BaseLogits:
             self.root,
             self.work,
             self.base,
-            network={"architecture": spec.architecture, "encoder": spec.encoder, "weights": spec.weights},
+            network={
+                "architecture": spec.architecture,
+                "encoder": spec.encoder,
+                "weights": "none" if spec.weights == EMBEDDED else spec.weights,
+            },
             base={
                 "steps": self.schedule.steps,
                 "batch": self.schedule.batch,
@@ -155,7 +165,7 @@ class BaseLogits:
         found = []
         for item in items:
             number = train.get(item.region.key)
-            fold = None if in_sample or number is None or self.base == EMBEDDED else self.folds[number]
+            fold = None if in_sample or number is None else self.folds[number]
             path = self.folder / "logits" / f"{item.region.key}{'-in-sample' if in_sample else ''}.npy"
             if not path.exists():
                 if fold not in runtimes:
@@ -177,6 +187,15 @@ class BaseLogits:
         runtime = Runtime(self.bundle(), self.compute)
         image = np.random.default_rng(0).random((1, 3, side, side), np.float32)
         return milliseconds(lambda: runtime.segment(image, np.ones((1, side, side), bool)))
+
+
+def encoder_of(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """The weights of a bundle's encoder, by their names in a segmenter."""
+    prefix = "network."
+    tensors = {
+        name.removeprefix(prefix): tensor for name, tensor in bundle.tensors().items() if name.startswith(prefix)
+    }
+    return {name: tensor.float() for name, tensor in tensors.items() if ".encoder." in name}
 
 
 def milliseconds(call) -> float:

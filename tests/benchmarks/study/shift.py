@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from prngeo.models.bundle import Bundle, write_bundle
 from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime, build_segmenter
+from prngeo.raster.scene import open_scene
 from prngeo.refine.fit import LogitMap
+from prngeo.tiling.grid import Window
 from prngeo.training.base import train_step
 from prngeo.training.crops import CropSampler
+from prngeo.training.labels import open_labels
 from prngeo.training.logits import as_map, region_logits
-from prngeo.training.regions import CachedRegion
+from prngeo.training.regions import IGNORE, CachedRegion, Region
 from study import prn
 from study.baselines import probability
 from study.prn import Prn
@@ -31,9 +34,10 @@ from study.scoring import Prediction, table
 
 logger = logging.getLogger(__name__)
 
-COUNTS = (2, 4, 8, 36)
+COUNTS = (2, 4, 8, 20, 36)
 METHODS = ("base", "tuned", "prn", "prn no-image", "fine-tuned", "both")
-SHIFTED = Prn(steps=0, patch=128)
+SHIFTED = Prn(steps=0, detail=True)
+"""Of large tiles; small ones are read whole."""
 PROBE = 4
 """Steps that tell how long one takes."""
 
@@ -58,8 +62,24 @@ class Shift:
     compute: Compute
     seconds: float
 
+    @property
+    def channel(self) -> int:
+        """Of the base's logits."""
+        return list(self.base.card.targets).index(self.tiles[0].region.targets[0])
+
+    @property
+    def settings(self) -> Prn:
+        """Of PRN, for the size of the tiles."""
+        side = max(max(item.region.shape) for item in self.tiles)
+        side += -side % 64
+        if side >= SHIFTED.window:
+            return SHIFTED
+        return replace(SHIFTED, window=side, batch=SHIFTED.batch * (SHIFTED.window // side) ** 2, patch=side // 4)
+
     def run(self, method: str, count: int) -> None:
-        """Compute a result if it is missing."""
+        """Compute a result if it is missing; with more tiles than there are, nothing."""
+        if count > len(self.tiles):
+            return
         if method == "base":
             count = 0
         path = self.folder / f"{method.replace(' ', '-')}-{count}.json"
@@ -85,7 +105,7 @@ class Shift:
             return [Prediction(p >= 0.5, p) for p in (probability(_base(tile)) for tile in test)], notes
         fitted, refined = [_base(tile) for tile in mine], [_base(tile) for tile in test]
         if method in ("prn", "prn no-image", "both"):
-            settings = replace(SHIFTED, image=method != "prn no-image")
+            settings = replace(self.settings, image=method != "prn no-image")
             device = torch.device(self.compute.device)
             step = self._time(lambda: prn.fit(replace(settings, steps=PROBE), mine, device)) / PROBE
             settings = replace(settings, steps=max(PROBE, round(share * self.seconds / step)))
@@ -104,7 +124,8 @@ class Shift:
             path = self.folder / "logits" / f"{bundle.card.weights_sha256[:12]}-{item.region.key}.npy"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, region_logits(item, runtime, bundle.card, refine=False).base.astype(np.float16))
+                logits = region_logits(item, runtime, bundle.card, refine=False).base
+                np.save(path, logits[self.channel : self.channel + 1].astype(np.float16))
             found.append(as_map(item, np.load(path), SHIFTED.reduction))
         return found
 
@@ -119,10 +140,14 @@ class Shift:
         network = network.to(device).to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=FINE_TUNE.learning_rate, weight_decay=1e-4)
         source = tiles[0].region.source
-        sampler = CropSampler(tiles, {source: 1.0}, FINE_TUNE.crop, (0.8, 1.25), 0)
+        gsd = tiles[0].region.gsd[0]
+        sampler = CropSampler(tiles, {source: 1.0}, FINE_TUNE.crop, (0.8 * gsd, 1.25 * gsd), 0)
 
         def step(number: int) -> None:
-            train_step(network, optimizer, sampler.batch(number, FINE_TUNE.batch), device)
+            batch = sampler.batch(number, FINE_TUNE.batch)
+            labels = torch.full((len(batch.labels), len(self.base.card.targets), *batch.labels.shape[2:]), IGNORE)
+            labels[:, self.channel] = batch.labels[:, 0]
+            train_step(network, optimizer, replace(batch, labels=labels), device)
 
         each = self._time(lambda: [step(number) for number in range(PROBE)]) / PROBE
         steps = max(PROBE, round(seconds / each))
@@ -149,6 +174,42 @@ class _FineTune:
 
 
 FINE_TUNE = _FineTune()
+
+
+def banepa(root: Path) -> tuple[list[CachedRegion], list[CachedRegion]]:
+    """Tiles of 256 pixels of 0.3 m of a town that the embedded model never saw: to label, and to test.
+
+    The scene is averaged two by two. The upper rows of tiles are to label, the lower ones to test, a gap between them.
+    """
+    path = str(root / "banepa" / "scene.tif")
+    with open_scene(path) as scene:
+        whole = Window(0, 0, scene.height // 2 * 2, scene.width // 2 * 2)
+        pixels, valid = scene.read(whole)
+        truth = open_labels(str(root / "banepa" / "buildings_osm.geojson"), scene).read(whole)
+    pixels, valid, truth = (_halved(part.astype(np.float32)) for part in (pixels, valid, truth == 1))
+    image = np.moveaxis(np.rint(np.concatenate([pixels, valid[None] > 0.5]) * 255).astype(np.uint8), 0, -1)
+    labels = np.where(valid > 0.5, truth >= 0.5, IGNORE).astype(np.uint8)[..., None]
+    height, width = labels.shape[:2]
+    below = height - height // 256 * 256
+
+    def tile(row: int, col: int) -> CachedRegion:
+        here = slice(row, row + 256), slice(col, col + 256)
+        region = Region(
+            f"banepa-{row}-{col}", "banepa", "train", (0.3, 0.3), (256, 256), ("buildings",), path,
+            Window(row, col, 256, 256), block=str(row),
+        )  # fmt: skip
+        return CachedRegion(region, image[here], labels[here])
+
+    rows, cols = range(0, height - 255, 256), range(0, width - 255, 256)
+    split = len(rows) // 2 + 1
+    fit = [tile(row, col) for row in rows[:split] for col in cols]
+    return fit, [tile(row + below, col) for row in rows[split:] for col in cols]
+
+
+def _halved(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    height, width = array.shape[-2:]
+    mean: NDArray[np.float32] = array.reshape(*array.shape[:-2], height // 2, 2, width // 2, 2).mean((-3, -1))
+    return mean
 
 
 def spread(items: Sequence[CachedRegion]) -> list[CachedRegion]:
