@@ -1,4 +1,4 @@
-"""What an evaluation compares: masks, probabilities and vector layers, each read by windows of one common grid."""
+"""Masks, probabilities and vector layers to compare or learn from, each read by windows of one common grid."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
-from prngeo.evaluation.options import Values
-from prngeo.evaluation.values import SLACK, Meaning, check_values, find_meaning
 from prngeo.raster.align import AlignedBand
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.layer import Drawing, polygons, to_grid
+from prngeo.raster.layer import Drawing, moved, polygons, to_grid
 from prngeo.raster.source import open_dataset, public_path
 from prngeo.raster.validity import ValidityRule
+from prngeo.raster.values import SLACK, Meaning, Values, check_values, find_meaning
 from prngeo.tiling.grid import Window
-from prngeo.vectorize.plane import moved
 
 DEFAULT_THRESHOLD = 0.5
+
+
+class LayerElsewhereError(UsageError):
+    """A layer that has features, but none of them on the grid."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class LayerSource:
         may_be_empty: a layer without features is one that predicts nothing.
 
     Raises:
+        LayerElsewhereError: it lies wholly outside of the grid.
         UsageError: it holds neither, or lines and no width, or no coordinate system where the grid has one.
     """
 
@@ -197,7 +200,7 @@ class LayerSource:
         if not len(frame):
             self.warnings.append(f"{what} holds no feature: it predicts nothing.")
         elif not len(placed) or not len(Drawing(placed.to_numpy(), ground.grid).near(ground.grid.extent)):
-            raise UsageError(
+            raise LayerElsewhereError(
                 f"{what} does not touch the raster beside it: none of its {len(frame)} features lies there. Check that "
                 "both are of the same place and in the coordinate system they claim."
             )
