@@ -14,7 +14,15 @@ import typer
 
 from prngeo.progress import Progress, Report, silent
 
-STAGES = {"segment": "segment and refine", "finish": "write rasters", "vectorize": "vectorize"}
+STAGES = {
+    "segment": "segment and refine",
+    "finish": "write rasters",
+    "vectorize": "vectorize",
+    "labels": "read labels",
+    "fit": "fit the refiner",
+    "judge": "judge it",
+    "refine": "refine",
+}
 
 
 class Shown(StrEnum):

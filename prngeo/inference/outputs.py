@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prngeo.qgis.styles import mask_colormap
+from prngeo.qgis.styles import correction_style, mask_colormap, mask_style, probability_style
 from prngeo.raster.cog import RasterSpec
 from prngeo.raster.geogrid import GeoGrid
 
@@ -56,3 +56,10 @@ def raster_spec(grid: GeoGrid, target: str, kind: Kind, tags: dict[str, str]) ->
         scale=CORRECTION_SCALE,
         tags=tags,
     )
+
+
+def raster_style(kind: Kind, target: str) -> str:
+    """The QGIS style of an output raster."""
+    if kind == "mask":
+        return mask_style(target)
+    return probability_style(target, PROBABILITY_SCALE) if kind == "probability" else correction_style(target)

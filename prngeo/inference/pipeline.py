@@ -19,13 +19,13 @@ from prngeo.inference.chunks import ChunkResult, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
 from prngeo.inference.options import PredictOptions
-from prngeo.inference.outputs import KINDS, PROBABILITY_SCALE, Kind, raster_name, raster_spec
+from prngeo.inference.outputs import KINDS, Kind, raster_name, raster_spec, raster_style
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import correction_style, line_style, mask_style, polygon_style, probability_style, write_sidecar
+from prngeo.qgis.styles import line_style, polygon_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.store import TileStore
 from prngeo.vectorize.polygons import polygonize
@@ -228,7 +228,7 @@ def _vectors(
         report(Progress(scene.name, "vectorize", number, len(job.targets)))
         for kind in _kinds(options):
             raster = hidden / raster_name(scene.name, target.name, kind)
-            names += [raster.name, write_sidecar(raster, _style(kind, target.name)).name]
+            names += [raster.name, write_sidecar(raster, raster_style(kind, target.name)).name]
         frame = polygonize(
             hidden / raster_name(scene.name, target.name, "mask"),
             hidden / raster_name(scene.name, target.name, "probability"),
@@ -269,9 +269,3 @@ def _centerlines(job: Job, hidden: Path, target: str, pixel_size: float | None) 
 
     mask, probability = (hidden / raster_name(job.scene.name, target, kind) for kind in ("mask", "probability"))
     return centerlines(mask, probability, value=1, pixel_size=pixel_size)
-
-
-def _style(kind: Kind, target: str) -> str:
-    if kind == "mask":
-        return mask_style(target)
-    return probability_style(target, PROBABILITY_SCALE) if kind == "probability" else correction_style(target)

@@ -166,6 +166,10 @@ def moved(shapes: NDArray[np.object_], transform: Affine) -> NDArray[np.object_]
     return np.asarray(shapely.transform(shapely.force_2d(shapes), lambda points: apply(transform, points)), object)
 
 
+class LayerElsewhereError(UsageError):
+    """A layer that has features, but none of them on the grid."""
+
+
 class Drawing:
     """Shapes on the pixels of a grid; a pixel belongs to a polygon if its center lies inside.
 

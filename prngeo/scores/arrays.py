@@ -142,7 +142,7 @@ def apply_arrays(
         UsageError: shapes or values do not fit the refiner.
     """
     from prngeo.models.devices import choose_compute
-    from prngeo.scores.refining import load_networks, score_mosaic
+    from prngeo.scores.refining import load_networks, score_mosaic, target_plans
 
     card = refiner.card
     scene = _scene(0, scores, None, image, values or card.values)
@@ -157,15 +157,7 @@ def apply_arrays(
     extent = scene.grid.extent
     with tempfile.TemporaryDirectory() as scratch:
         logits = score_mosaic(scene, networks, card, refine, [extent], Path(scratch)).read(extent)
-    return _refined(logits, scene.valid, plans(card))
-
-
-def plans(card: PrnCard) -> list[TargetPlan]:
-    """How the logits of every class become probabilities and masks."""
-    return [
-        TargetPlan(name, channel, target.calibration(target.refine), target.base)
-        for channel, (name, target) in enumerate(card.targets.items())
-    ]
+    return _refined(logits, scene.valid, target_plans(card))
 
 
 def _refined(logits: Logits, valid: NDArray[np.bool_], targets: Sequence[TargetPlan]) -> Refined:

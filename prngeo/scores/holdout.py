@@ -88,8 +88,8 @@ def hold_out(scenes: Sequence[LabelledScene], classes: Sequence[str], settings: 
         if not 0 < held < sum(int(unit.positives[index]) for unit in units):
             side = "learn from" if held else "judge by"
             raise UsageError(
-                f"Nothing of {name} is left to {side} with {_share(units, chosen, total):.0%} of the labels held out. Give "
-                "more labelled scenes, or choose what is held out with --validation."
+                f"Nothing of {name} is left to {side} with {_share(units, chosen, total):.0%} of the labels held out. "
+                "Give more labelled scenes, or choose what is held out with --validation."
             )
     windows = [[units[i].window for i in sorted(chosen) if units[i].scene == index] for index in range(len(scenes))]
     gap = 0 if whole else min(GAP, min(max(units[i].window.shape) for i in chosen) // 4)

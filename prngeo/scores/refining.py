@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prngeo.inference.chunks import TargetPlan
 from prngeo.inference.mosaic import Mosaic
 from prngeo.models.bundle import PrnBundle
 from prngeo.models.card import PrnCard
@@ -65,6 +66,14 @@ def load_networks(bundle: PrnBundle, tensors: dict[str, Tensor], compute: Comput
     refiner = refiner_of(bundle.card)
     fill(refiner, tensors, "refiner.", bundle)
     return ScoreNetworks(refiner.to(compute.device).eval(), compute)
+
+
+def target_plans(card: PrnCard) -> list[TargetPlan]:
+    """How the logits of every class become probabilities and masks."""
+    return [
+        TargetPlan(name, channel, target.calibration(target.refine), target.base)
+        for channel, (name, target) in enumerate(card.targets.items())
+    ]
 
 
 def score_mosaic(

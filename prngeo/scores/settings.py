@@ -107,3 +107,18 @@ def sizes(settings: Settings, shapes: Iterable[tuple[int, int]]) -> Sizes:
     if settings.reduction is not None:
         reduction = settings.reduction  # type: ignore[assignment]
     return Sizes(window, window // 4, patch, reduction, batch=max(2, min(8, 2 * (1024 // window))))
+
+
+def parse_validation(text: str) -> float | tuple[str, ...]:
+    """A share such as 0.25, or names of scenes separated by commas.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--validation is empty; give a share such as 0.25, or names of scenes.")
+    return names
