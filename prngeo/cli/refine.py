@@ -269,7 +269,7 @@ def apply(
     codes = []
     for path in paths:
         try:
-            _apply_one(path, keys[path], model, output, options, progress)
+            _apply_one(path, keys[path] if len(paths) > 1 else None, model, output, options, progress)
         except Exception as error:
             codes.append(report_failure(error, context.obj["debug"]))
         else:
@@ -279,7 +279,9 @@ def apply(
     raise typer.Exit(max(codes))
 
 
-def _apply_one(path: str, key: str, model: Path, output: Path | None, options: ApplyOptions, shown: Shown) -> None:
+def _apply_one(
+    path: str, key: str | None, model: Path, output: Path | None, options: ApplyOptions, shown: Shown
+) -> None:
     from prngeo.scores.apply_files import apply_file
 
     with showing(Path(path).name, shown) as report:

@@ -119,7 +119,8 @@ def apply_file(
         output: folder of the outputs; that of the scores if None.
         options: see ApplyOptions.
         report: is told of every step.
-        key: name by which an image belongs to the scores; their stem if None.
+        key: name by which one of several images belongs to these scores among others; their stem, and no others, if
+            None.
 
     Raises:
         UsageError: an argument, an option or the scores do not suit; nothing was written.
@@ -144,7 +145,7 @@ def apply_file(
         outputs = [path for raster_path in made for path in (raster_path, raster_path.with_suffix(".qml"))]
         refuse_inputs(outputs, [scores, *(image.path for image in named(options.images))])
         refuse_existing(outputs, options.overwrite)
-        _give_image(raster, key or raster.name, card, options, stack)
+        _give_image(raster, key, card, options, stack)
         hidden = stack.enter_context(staging(folder, raster.name))
         classes = _write(raster, bundle, options.device, hidden, report)
         if not any(summary.valid_pixels for summary in classes.values()):
@@ -190,14 +191,14 @@ def _check(raster: ScoreRaster, card: PrnCard) -> Iterator[str]:
             )
 
 
-def _give_image(raster: ScoreRaster, key: str, card: PrnCard, options: ApplyOptions, stack: ExitStack) -> None:
+def _give_image(raster: ScoreRaster, key: str | None, card: PrnCard, options: ApplyOptions, stack: ExitStack) -> None:
     if not card.image_bands:
         if options.images:
             raise UsageError(f"The refiner {card.name} reads no image; leave --image {options.images[0]} out.")
         return
     if not options.images:
         raise UsageError(f"The refiner {card.name} reads the image beside the scores; give it with --image.")
-    (path,) = match_images([raster], [key], named(options.images), "--image")
+    (path,) = match_images([raster], [key or raster.name], named(options.images), "--image", lone=key is None)
     stack.enter_context(with_images([raster], [path], card.image_bands))
 
 

@@ -105,7 +105,7 @@ def fit_files(
         bands = 0
         if request.images:
             chosen = [keys[rasters.index(raster)] for raster in used]
-            paths = match_images(used, chosen, named(request.images), "--images")
+            paths = match_images(used, chosen, named(request.images), "--images", lone=len(files) == 1)
             bands = stack.enter_context(with_images(used, paths, None))
         warnings = [*_warnings(rasters, scenes, classes, request)]
 
@@ -156,8 +156,17 @@ def _classes(rasters: Sequence[ScoreRaster], request: FitRequest, files: Sequenc
     return classes
 
 
-def match_images(scores: Sequence[ScoreRaster], keys: Sequence[str], images: Sequence[Named], option: str) -> list[str]:
-    """The image of each raster of scores: of the same key, else on the same pixels; a lone one to a lone one.
+def match_images(
+    scores: Sequence[ScoreRaster], keys: Sequence[str], images: Sequence[Named], option: str, lone: bool
+) -> list[str]:
+    """The image of each raster of scores: of the same key, else on the same ground.
+
+    Args:
+        scores: the rasters.
+        keys: of each.
+        images: to choose from.
+        option: how messages call them.
+        lone: there are no other scores than these, so a single image belongs to them.
 
     Raises:
         UsageError: one has none.
@@ -173,7 +182,7 @@ def match_images(scores: Sequence[ScoreRaster], keys: Sequence[str], images: Seq
     for raster, key in zip(scores, keys, strict=True):
         own = [image for image in images if image.key == key]
         own = own or [image for image in images if overlap(grids[image], raster.grid)]
-        own = own or [image for image in images if len(images) == len(scores) == 1]
+        own = own or [image for image in images if lone and len(images) == 1]
         if not own:
             raise UsageError(
                 f"{raster.path} has no image among those of {option} ({images[0].path}{', ...' * (len(images) > 1)}). "
