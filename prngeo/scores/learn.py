@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prngeo.errors import UsageError
 from prngeo.inference.mosaic import reduced
 from prngeo.models.card import PrnCard, RefinerCard, ScoreValues, TargetCard
 from prngeo.models.devices import choose_compute
@@ -79,9 +80,12 @@ def learn(
     maps = _maps(scenes, holdout, card, chosen, settings.seed, scratch)
     compute = choose_compute(settings.device)
     torch.manual_seed(settings.seed)
-    report(Progress(subject.name, "fit", 0, settings.steps))
-    refiner = fit_refiner(refiner_of(card), maps, _options(settings, chosen), torch.device(compute.device))
-    report(Progress(subject.name, "fit", settings.steps, settings.steps))
+
+    def on_step(done: int) -> None:
+        report(Progress(subject.name, "fit", done, settings.steps))
+
+    on_step(0)
+    refiner = fit_refiner(refiner_of(card), maps, _options(settings, chosen), torch.device(compute.device), on_step)
     _round(refiner)
     report(Progress(subject.name, "judge", 0, 1))
     targets = judge(scenes, holdout.windows, ScoreNetworks(refiner, compute), card, chosen.patch)
@@ -129,7 +133,11 @@ def _options(settings: Settings, chosen: Sizes) -> FitOptions:
 def _maps(
     scenes: Sequence[LabelledScene], holdout: Holdout, card: PrnCard, chosen: Sizes, seed: int, scratch: Path
 ) -> list[LogitMap]:
-    """Labelled pieces of the scenes, kept in files."""
+    """Labelled pieces of the scenes, kept in files.
+
+    Raises:
+        UsageError: there are none.
+    """
     step = math.lcm(chosen.patch, chosen.reduction)
     places = [
         (index, window)
@@ -145,6 +153,11 @@ def _maps(
             maps.append(_kept(scenes[index], window, truth, card, scratch / str(len(maps))))
         if len(maps) == MOST_PIECES:
             break
+    if not maps:
+        raise UsageError(
+            "Nothing is left to learn from beside what is held out and its gap. Give more labelled scenes, or hold out "
+            "less with --validation."
+        )
     return maps
 
 
