@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prngeo.cli.evaluate import Numbers
 from prngeo.cli.failures import report_failure
 from prngeo.cli.predict import Device
 from prngeo.cli.progress import Shown, showing
@@ -28,17 +29,6 @@ class Values(StrEnum):
     """What the numbers of scores mean."""
 
     auto = "auto"
-    unit = "unit"
-    percent = "percent"
-    byte = "byte"
-    logit = "logit"
-
-
-class LabelValues(StrEnum):
-    """What the numbers of label rasters mean."""
-
-    auto = "auto"
-    mask = "mask"
     unit = "unit"
     percent = "percent"
     byte = "byte"
@@ -108,9 +98,9 @@ def fit(
         ),
     ] = Values.auto,
     label_values: Annotated[
-        LabelValues,
+        Numbers,
         typer.Option(metavar="KIND", help="What masks mean, likewise, or mask: all but 0.", rich_help_panel=INPUT),
-    ] = LabelValues.auto,
+    ] = Numbers.auto,
     classes: Annotated[
         str | None,
         typer.Option(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
 from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder, staging
-from prngeo.inference.chunks import ChunkResult, TargetPlan, chunk_result
+from prngeo.inference.chunks import ChunkResult, PixelCounts, TargetPlan, chunk_result
 from prngeo.inference.outputs import KINDS, NODATA, Kind, raster_name, raster_spec, raster_style
 from prngeo.models.bundle import PrnBundle, open_prn
 from prngeo.models.card import PrnCard, ScoreValues
@@ -55,7 +55,7 @@ class ApplyOptions:
                 raise UsageError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}.")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClassSummary:
     """One class of a refined scene.
 
@@ -69,15 +69,9 @@ class ClassSummary:
 
     threshold: float
     refined: bool
-    valid_pixels: int = 0
-    mask_pixels: int = 0
-    changed_pixels: int = 0
-
-    def add(self, result: ChunkResult) -> None:
-        """Count a chunk."""
-        self.valid_pixels += int(np.count_nonzero(result.mask <= 1))
-        self.mask_pixels += int(np.count_nonzero(result.mask == 1))
-        self.changed_pixels += int(np.count_nonzero(result.changed))
+    valid_pixels: int
+    mask_pixels: int
+    changed_pixels: int
 
 
 @dataclass(frozen=True)
@@ -212,7 +206,7 @@ def _write(
     card = bundle.card
     plans = target_plans(card)
     outputs = _outputs(raster.grid, raster.name, card, plans)
-    classes = {plan.name: ClassSummary(plan.final.threshold, card.targets[plan.name].refine) for plan in plans}
+    counts = {plan.name: PixelCounts() for plan in plans}
     networks = load_networks(bundle, bundle.tensors(), choose_compute(device))
     chunks = list(blocks(raster.grid.extent))
     with ExitStack() as stack:
@@ -230,7 +224,7 @@ def _write(
                 continue
             results = [chunk_result(logits, valid, plan) for plan in plans]
             for plan, result in zip(plans, results, strict=True):
-                classes[plan.name].add(result)
+                counts[plan.name].add(result)
                 for kind in KINDS:
                     writers[raster_name(raster.name, plan.name, kind)].write(chunk, getattr(result, kind))
             if card.class_values:
@@ -241,7 +235,12 @@ def _write(
         _part(hidden, name).unlink()
         write_sidecar(hidden / name, style)
     report(Progress(raster.name, "finish", len(outputs), len(outputs)))
-    return classes
+    return {
+        plan.name: ClassSummary(
+            plan.final.threshold, card.targets[plan.name].refine, count.valid, count.mask, count.changed
+        )
+        for plan, count in zip(plans, counts.values(), strict=True)
+    }
 
 
 def class_map(results: Sequence[ChunkResult], values: Sequence[int]) -> NDArray[np.uint8]:

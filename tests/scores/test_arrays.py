@@ -46,6 +46,17 @@ def test_every_class_is_refined_against_the_rest():
         assert iou(refined.mask[index], there) > best_iou(own, there) + 0.02
 
 
+@pytest.mark.slow
+def test_the_published_network_is_fitted_and_applied(tmp_path):
+    scenes = [planted(seed) for seed in range(2)]
+    settings = Settings(variant="paper", steps=1)
+    fitted = fit_arrays([s[0] for s in scenes], [s[1] for s in scenes], values="logit", settings=settings)
+    assert fitted.card.refiner.variant == "paper"
+    assert fitted.card.refiner.patch == 8
+    fitted.save(tmp_path / "my.prn")
+    assert apply_arrays(load_refiner(tmp_path / "my.prn"), scenes[0][0]).mask.shape == (1, 64, 64)
+
+
 def test_a_refiner_that_does_not_help_is_disabled_and_the_correction_is_zero(quick):
     scenes = [planted(seed, bias=0) for seed in range(4)]  # nothing to correct
     refiner = fit_arrays([s[0] for s in scenes], [s[1] for s in scenes], values="logit", settings=quick)

@@ -162,6 +162,11 @@ def test_outputs_are_not_replaced_unasked_and_inputs_never(write, scene, tmp_pat
     with pytest.raises(UsageError, match="--overwrite"):
         apply_file(scene, prn, tmp_path / "out")
     apply_file(scene, prn, tmp_path / "out", ApplyOptions(overwrite=True))
+    mask = tmp_path / "out" / "town_roads_mask.tif"
+    mask.unlink()
+    mask.symlink_to(scene)
+    with pytest.raises(UsageError, match="would replace the input"):
+        apply_file(scene, prn, tmp_path / "out", ApplyOptions(overwrite=True))
 
 
 def test_a_damaged_refiner_and_other_bundles_are_named(scene, tmp_path, tiny_model):
