@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import reduce
 
 import numpy as np
 from affine import Affine
@@ -92,12 +93,13 @@ def hold_out(scenes: Sequence[LabelledScene], classes: Sequence[str], settings: 
                 "Give more labelled scenes, or choose what is held out with --validation."
             )
     windows = [[units[i].window for i in sorted(chosen) if units[i].scene == index] for index in range(len(scenes))]
-    gap = 0 if whole else min(GAP, min(max(units[i].window.shape) for i in chosen) // 4)
+    gap = min(GAP, min(max(units[i].window.shape) for i in chosen) // 4)
     forbidden = [_forbidden(index, [scene.grid for scene in scenes], windows, gap) for index in range(len(scenes))]
     pixels = sum(units[i].known for i in chosen)
     held_scenes = sum(bool(places) for places in windows)
-    told = f"{held_scenes} of {len(scenes)} scenes" if whole else f"{len(chosen)} of {len(units)} blocks, gap {gap} px"
-    return Holdout(windows, forbidden, pixels, total, f"{told}, {pixels / total:.0%} of the labelled pixels")
+    told = f"{held_scenes} of {len(scenes)} scenes" if whole else f"{len(chosen)} of {len(units)} blocks"
+    told += f", gap {gap} px, {pixels / total:.0%} of the labelled pixels"
+    return Holdout(windows, forbidden, pixels, total, told)
 
 
 def _units(index: int, scene: LabelledScene, whole: bool) -> Iterator[Unit]:
@@ -106,10 +108,14 @@ def _units(index: int, scene: LabelledScene, whole: bool) -> Iterator[Unit]:
     grid = Grid(*extent.shape, max(extent.shape) if whole else min(_LARGEST, max(_SMALLEST, side)))
     for place in grid.indices():
         window = grid.window(place).intersect(extent)
-        truths = [scene.truth(part) for part in blocks(window)]
-        known = sum(int((truth != IGNORE).any(0).sum()) for truth in truths)
-        if known:
-            yield Unit(index, window, known, np.sum([(truth == 1).sum((1, 2)) for truth in truths], axis=0))
+        counts = reduce(np.add, (_counts(scene.truth(part)) for part in blocks(window)))
+        if counts[0]:
+            yield Unit(index, window, int(counts[0]), counts[1:])
+
+
+def _counts(truth: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Labelled pixels, then those of every class's objects."""
+    return np.array([(truth != IGNORE).any(0).sum(), *(truth == 1).sum((1, 2))], np.int64)
 
 
 def _check(units: Sequence[Unit], total: int, classes: Sequence[str]) -> None:

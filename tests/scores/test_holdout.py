@@ -91,7 +91,7 @@ def test_scenes_on_the_same_ground_do_not_learn_from_what_is_held_out():
     labels = (np.random.default_rng(0).random((1, 100, 100)) < 0.3).astype(np.uint8)
     scenes = [Placed(labels, 0), Placed(labels, 60), Placed(labels, 500)]
     held = hold_out(scenes, ["a"], Settings(validation=("at 0",)))
-    assert held.forbidden[1] == [Window(0, 0, 100, 40)]
+    assert held.forbidden[1] == [Window(0, 0, 100, 40 + 25)]
     assert held.forbidden[2] == []
 
 
