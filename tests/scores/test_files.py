@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.bundle import CARD, WEIGHTS, open_bundle, open_prn
@@ -187,18 +186,18 @@ def test_a_damaged_refiner_and_other_bundles_are_named(scene, tmp_path, tiny_mod
 def test_planted_bias_of_plain_pictures_is_removed_on_held_out_ones(write, tmp_path):
     for seed in range(10):
         scores, truth = planted(seed)
-        write(np.rint(sigmoid(scores) * 255).astype("uint8"), f"scores/{seed}_score.png", crs=None)
+        folder = "new" if seed < 2 else "scores"
+        write(np.rint(sigmoid(scores) * 255).astype("uint8"), f"{folder}/{seed}_score.png", crs=None)
         write(truth * np.uint8(255), f"masks/{seed}_mask.png", crs=None)
-    request = FitRequest(settings=Settings(steps=100, reduction=4, validation=("0_*", "1_*")))
+    request = FitRequest(settings=Settings(steps=100, reduction=4, validation=("2_*", "3_*")))
     fitted = fit_files(
         [f"{tmp_path}/scores/*_score.png"], [f"{tmp_path}/masks/*_mask.png"], tmp_path / "my.prn", request
     )
     assert fitted.bundle.card.targets["objects"].gate.enabled
     assert fitted.bundle.card.gsd is None
     for seed in (0, 1):
-        result = apply_file(f"{tmp_path}/scores/{seed}_score.png", tmp_path / "my.prn", tmp_path / "out")
-        with pytest.warns(NotGeoreferencedWarning):
-            refined = iou(stored(result.rasters["objects"]["mask"]) == 1, planted(seed)[1])
+        result = apply_file(f"{tmp_path}/new/{seed}_score.png", tmp_path / "my.prn", tmp_path / "out")
+        refined = iou(stored(result.rasters["objects"]["mask"]) == 1, planted(seed)[1])
         biased, unbiased = best_iou(*planted(seed)), best_iou(*planted(seed, bias=0))
         assert (refined - biased) / (unbiased - biased) > 0.4
 
