@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prngeo.refine.thresholds import Histogram, Numbers, cut, histogram, options, plain, spread
+from prngeo.refine.thresholds import Histogram, Numbers, cut, histogram, options, spread
 
 SMOOTHING = 1.0
 """Added to both parts of a patch's own IoU."""
@@ -39,8 +39,8 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
         thresholds the highest counts; a patch predicts nothing where nothing is better.
     """
     n, height, width = logits.shape
-    values, truth, known = (cut(part, patch) for part in (logits.float(), truth, known))
-    found = histogram(values, truth, known)
+    values = cut(logits.float(), patch)
+    found = histogram(values, cut(truth.view(torch.uint8), patch), cut(known.view(torch.uint8), patch))
     if joint:
         wanted, ratio = _joint_bins(found)
         choice = options(values, found, wanted)
@@ -48,7 +48,7 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
     else:
         choice = options(values, found, _own_bins(found))
         best = choice.best(_own(choice.counts))
-    labels = torch.as_tensor(plain(values) >= plain(spread(choice.thresholds[best], values)))
+    labels = torch.as_tensor(values >= spread(choice.thresholds[best], values))
     return labels.view(n, -1, values.shape[2])[:, :height, :width]
 
 
@@ -93,7 +93,7 @@ def _dinkelbach(counts: Numbers, best: Callable[[Numbers], Numbers], ratio: Rati
     """
     while True:
         chosen = best(_gain(counts, ratio))
-        hits, union = counts[:, chosen].sum(1).tolist()
+        hits, union = counts.take(chosen, 1).sum(1).tolist()
         if hits * ratio[1] <= ratio[0] * union:
             return chosen, ratio
         ratio = hits, union
