@@ -1,4 +1,4 @@
-"""A bundle made ready to compute: base network and refiner behind two calls on arrays."""
+"""A bundle made ready to compute with torch: base network and refiner behind two calls on arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
+from prngeo.models.logits import to_half
 from prngeo.models.segmenter import Segmenter
 from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
-
-LOGIT_RANGE = 60.0
-"""Logits are clipped to this before they are stored as float16."""
 
 
 class Runtime:
@@ -72,7 +70,7 @@ class Runtime:
                 tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
-            results.append(to_half(logits[:count]))
+            results.append(to_half(logits[:count].float().cpu().numpy()))
         return np.concatenate(results)
 
     def refine(
@@ -91,7 +89,17 @@ class Runtime:
         assert self._refiner is not None, "the bundle has no refiner"
         parts = [torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])]
         with _inference(self.compute):
-            return to_half(self._refiner(*parts)[0])
+            return to_half(self._refiner(*parts)[0].float().cpu().numpy())
+
+    def facts(self) -> dict[str, str | int]:
+        """What computes, for the record of a run."""
+        return {
+            "runtime": "torch",
+            "version": torch.__version__,
+            "device": self.compute.device,
+            "precision": self.compute.precision,
+            "threads": torch.get_num_threads(),
+        }
 
     def _flips(self, tiles: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = self._network(tiles, mask).float()
@@ -115,21 +123,6 @@ def _inference(compute: Compute) -> Iterator[None]:
             "The GPU ran out of memory. Close other programs that use it, choose a smaller --tile, or run with "
             "--device cpu."
         ) from error
-
-
-def to_half(logits: Tensor) -> NDArray[np.float16]:
-    """Logits as they rest: clipped, float16, on the host.
-
-    Raises:
-        PrngeoError: some are not numbers.
-    """
-    if not torch.isfinite(logits).all():
-        raise PrngeoError(
-            "The network returned values that are not numbers: its weights do not suit the precision of this device. "
-            "Run with --device cpu, and if that fails too, train the model again."
-        )
-    array: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
-    return array
 
 
 def build_segmenter(bundle: Bundle) -> Segmenter:
