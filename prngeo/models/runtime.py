@@ -38,15 +38,9 @@ class Runtime:
         self.compute = compute
         self.tta = tta
         self.batch = batch if compute.device != "cpu" else 1
-        tensors = bundle.tensors()
-        network = build_segmenter(bundle)
-        _fill(network, tensors, "network.", bundle)
-        self._network = network.to(compute.device).to(memory_format=torch.channels_last).eval()
-        self._refiner: Refiner | None = None
-        if bundle.card.refiner is not None:
-            refiner = build_refiner(bundle)
-            _fill(refiner, tensors, "refiner.", bundle)
-            self._refiner = refiner.to(compute.device).to(memory_format=torch.channels_last).eval()
+        network, refiner = load_networks(bundle)
+        self._network = network.to(compute.device).to(memory_format=torch.channels_last)
+        self._refiner = refiner and refiner.to(compute.device).to(memory_format=torch.channels_last)
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
         """Base logits of tiles.
@@ -123,6 +117,23 @@ def _inference(compute: Compute) -> Iterator[None]:
             "The GPU ran out of memory. Close other programs that use it, choose a smaller --tile, or run with "
             "--device cpu."
         ) from error
+
+
+def load_networks(bundle: Bundle) -> tuple[Segmenter, Refiner | None]:
+    """Base network and refiner with their weights, ready for inference in float32 on the CPU.
+
+    Raises:
+        UsageError: the file of the weights is missing or damaged.
+        PrngeoError: the weights do not fit the networks on the card.
+    """
+    tensors = bundle.tensors()
+    network = build_segmenter(bundle)
+    _fill(network, tensors, "network.", bundle)
+    if bundle.card.refiner is None:
+        return network.eval(), None
+    refiner = build_refiner(bundle)
+    _fill(refiner, tensors, "refiner.", bundle)
+    return network.eval(), refiner.eval()
 
 
 def build_segmenter(bundle: Bundle) -> Segmenter:
