@@ -64,7 +64,7 @@ def export(
     from prngeo.cli.units import size
     from prngeo.export import export_model
 
-    result = export_model(model, to.value, output, precision and precision.value, overwrite)
+    result = export_model(model, to.value, output, precision.value if precision else None, overwrite)
     for path in result.files:
         typer.echo(f"{path}: {size(path.stat().st_size)}", err=True)
     for note in result.notes:

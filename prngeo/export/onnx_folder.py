@@ -71,10 +71,10 @@ def _refiner_inputs(bundle: Bundle, batch: int) -> dict[str, Tensor]:
     card = bundle.card
     assert card.refiner is not None
     small = card.refiner.window // card.refiner.reduction
-    logits = example_image(batch, len(card.targets), card.refiner.window, seed=1)
+    logits = torch.logit(example_image(batch, len(card.targets), card.refiner.window, seed=1), 1e-3)
     valid = example_valid(batch, small)
     return {
-        "logits": torch.logit(logits, 1e-3),
+        "logits": logits,
         "image": example_image(batch, len(card.bands), small) * valid,
         "valid": valid,
     }

@@ -42,10 +42,7 @@ def write_stac(bundle: Bundle, folder: Path) -> list[str]:
     for name in (*bundle.files, CARD):
         shutil.copyfile(bundle.path / name, folder / name)
     (folder / ITEM).write_text(json.dumps(model_item(bundle), indent=1) + "\n", encoding="utf-8")
-    return [
-        "A STAC item with the MLM extension, beside the files it names; the folder is a model for -m.",
-        gate_note(bundle.card),
-    ]
+    return ["A STAC item with the MLM extension beside the files it names.", gate_note(bundle.card)]
 
 
 def model_item(bundle: Bundle) -> dict[str, Any]:
@@ -154,8 +151,9 @@ def _output(card: Card) -> dict[str, Any]:
             "dim_order": ["batch", "class", "height", "width"],
             "data_type": "float32",
         },
-        "description": "One logit a target, independent of each other. A pixel belongs to a target where sigmoid(logit / "
-        "temperature) reaches its threshold (see mlm:hyperparameters); where PRN is on, of the logits that it refined.",
+        "description": "One logit a target, independent of each other. A pixel belongs to a target where "
+        "sigmoid(logit / temperature) reaches the threshold (see mlm:hyperparameters); where PRN is on, the logit is "
+        "the refined one.",
         "classification:classes": [
             {"value": number, "name": name, "description": f"Channel {number}: {name}"}
             for number, name in enumerate(card.targets)

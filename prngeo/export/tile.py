@@ -61,8 +61,8 @@ def write_tile_model(bundle: Bundle, path: Path, precision: Precision) -> list[s
         f"Verified with ONNX Runtime: probabilities within {difference:.1e} of torch (allowed: {TOLERANCE:g}).",
         gate_note(card),
         *limits,
-        f"Deepness resamples every layer to {model_resolution(card):g} cm a pixel: set its resolution to the layer's own if "
-        f"that lies between {card.gsd[0] * 100:g} and {card.gsd[1] * 100:g} cm.",
+        f"Deepness resamples every layer to {model_resolution(card):g} cm a pixel: set its resolution to the layer's "
+        f"own if that lies between {card.gsd[0] * 100:g} and {card.gsd[1] * 100:g} cm.",
     ]
 
 
@@ -105,15 +105,14 @@ def tile_metadata(card: Card, limits: list[str]) -> dict[str, object]:
 def tile_limits(card: Card) -> list[str]:
     """What is lost against `prngeo predict`, a sentence or two each."""
     limits = [
-        "Each target's own threshold is moved to 0.5, as these tools know one for all classes. A pixel is of one class: "
-        "where targets overlap, the more probable one is shown. Tiles are cut, not blended, at their borders.",
+        "Each target's own threshold is moved to 0.5, as these tools know one for all classes. A pixel is of one "
+        "class: where targets overlap, the more probable one is shown. Tiles are cut, not blended, at their borders.",
         "Scenes must be 8 bit, and 0 in every band is taken as nodata"
         + ("." if card.scaling.uint8 == "full" else "; the stretch the model was trained with is not made."),
     ]
     if card.refiner is not None and any(enabled(card)):
         limits.append(
-            f"PRN sees one tile of {tile_side(card)} px and its logits alone, where `prngeo predict` gives it mosaicked "
-            f"windows of {card.refiner.window} px: it knows less of a region's bias, and its correction may jump between "
-            "tiles."
+            f"PRN sees one tile of {tile_side(card)} px alone, where `prngeo predict` gives it mosaicked windows of "
+            f"{card.refiner.window} px: it knows less of a region's bias, and its correction may jump between tiles."
         )
     return limits
