@@ -43,7 +43,7 @@ def _imported(process, arguments):
     "verb",
     [
         *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
-        *(["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]),
+        *(["models"], ["models", "show"], ["doctor"], ["train"], ["export"], ["synth"]),
     ],
 )
 def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
@@ -55,7 +55,18 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for verb in ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "doctor", "train", "synth"):
+    for verb in (
+        "predict",
+        "vectorize",
+        "check",
+        "evaluate",
+        "diagnose",
+        "models",
+        "doctor",
+        "train",
+        "export",
+        "synth",
+    ):
         shown = cli(verb, "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80
@@ -73,6 +84,8 @@ def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
         ["check", "nosuch.tif"],
         ["models", "show", "nosuch"],
         ["train", "nosuch.yaml"],
+        ["export", "nosuch", "--to", "onnx"],
+        ["export", "prngeo-rgb", "--to", "geodeep", "-o", "nosuffix"],
     ],
 )
 def test_wrong_calls_are_refused_without_torch(in_process_of_its_own, arguments, tmp_path, monkeypatch):
