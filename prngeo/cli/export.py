@@ -51,8 +51,8 @@ def export(
         Stored | None,
         typer.Option(
             "--precision",
-            help="How graphs store weights: fp16 halves the file and changes no result, arithmetic stays float32. "
-            "fp32 if not given.",
+            help="How graphs store weights: fp16 nearly halves the file and rounds nothing, as models store theirs so; "
+            "arithmetic is float32 either way. fp32 if not given.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,

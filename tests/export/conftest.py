@@ -1,4 +1,4 @@
-"""A small model, exported once; making a graph takes seconds."""
+"""The small model in other forms, each made once; making a graph takes seconds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from prngeo.export import ExportResult, export_model
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    """The small model for ONNX Runtime, in float32."""
-    return export_model(tiny_model, "onnx", tmp_path_factory.mktemp("export") / "onnx")
-
-
-@pytest.fixture(scope="session")
 def half(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    """The same with weights in float16."""
+    """For ONNX Runtime, with weights in float16."""
     return export_model(tiny_model, "onnx", tmp_path_factory.mktemp("export") / "half", "fp16")
 
 
 @pytest.fixture(scope="session")
 def tile_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    """The small model for GeoDeep and Deepness."""
+    """For GeoDeep and Deepness."""
     return export_model(tiny_model, "geodeep", tmp_path_factory.mktemp("export") / "tiny.onnx")

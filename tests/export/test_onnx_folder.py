@@ -70,7 +70,14 @@ def test_onnx_runtime_computes_what_torch_does(request, kind, batch, tiny_model)
     np.testing.assert_array_equal(refined[:, 1], feed["logits"][:, 1], "PRN is disabled for buildings")
 
 
-def test_fp16_halves_the_file_and_keeps_the_values(exported, half):
+def test_graphs_tell_nothing_of_the_machine_they_were_made_on(exported):
+    for name in ("base.onnx", "refiner.onnx"):
+        content = (exported.files[0].parent / name).read_bytes()
+        assert b".py" not in content
+        assert b"site-packages" not in content
+
+
+def test_fp16_nearly_halves_the_file_and_keeps_the_values(exported, half):
     for name in ("base.onnx", "refiner.onnx"):
         whole, small = (result.files[0].parent / name for result in (exported, half))
         kinds = [weight.data_type for weight in onnx.load(small).graph.initializer]

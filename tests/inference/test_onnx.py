@@ -12,16 +12,15 @@ import rasterio
 
 import prngeo
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.export import export_model
 from prngeo.inference import pipeline
 from prngeo.models import devices
 from prngeo.models.onnx_runtime import load_graph
 from tests.conftest import write_scene
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_model, tmp_path_factory):
-    return export_model(tiny_model, "onnx", tmp_path_factory.mktemp("export") / "onnx").files[0].parent
+@pytest.fixture
+def folder(exported):
+    return exported.files[0].parent
 
 
 @pytest.fixture
