@@ -11,17 +11,15 @@ def enabled(card: Card) -> list[bool]:
 
 
 def gate_note(card: Card) -> str:
-    """One sentence or two for the user."""
-    if card.refiner is None:
-        return "The model has no PRN."
+    """What a user should know of it, in a sentence or two."""
     on = [name for name, target in card.targets.items() if target.refine]
-    off = [name for name, target in card.targets.items() if not target.refine]
+    off = [name for name, target in card.targets.items() if target.gate is not None and not target.refine]
     parts = []
     if on:
         parts.append(f"PRN is on for {' and '.join(on)}.")
     if off:
         parts.append(
-            f"PRN is off for {' and '.join(off)}, as its gate did not find a gain on validation data: what the graphs "
-            "give there is the base network's."
+            f"PRN is off for {' and '.join(off)}, disabled by its gate: what is exported gives the base network's logits "
+            "there."
         )
-    return " ".join(parts)
+    return " ".join(parts) or "The model has no PRN."

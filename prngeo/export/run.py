@@ -62,7 +62,7 @@ def export_model(
     refuse_inputs(outputs, [bundle.path / name for name in (CARD, *bundle.files)])
     refuse_existing(outputs, overwrite)
     bundle.check_files()
-    with staging(folder, "export") as hidden:
+    with staging(folder, names[-1]) as hidden:
         notes = _write(bundle, to, hidden, names, precision or "fp32")
         publish(hidden, folder, names)
     if to == "onnx" and REFINER not in names:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from prngeo.export.gate import enabled
+from prngeo.export.gate import enabled, gate_note
 from prngeo.export.graphs import RefinerGraph, TileGraph
 from prngeo.models.bundle import open_bundle
+from prngeo.models.card import TargetCard
 from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime, load_networks
 
@@ -35,6 +36,11 @@ def test_a_target_whose_prn_is_disabled_keeps_the_base_logits_exactly(networks, 
     assert not correction[:, 1].any()
     assert correction[:, 0].abs().max() > 0.01
     assert torch.equal(refined[:, 0], logits[:, 0] + correction[:, 0])
+
+
+def test_the_gate_is_told(card):
+    assert gate_note(card).startswith("PRN is on for roads. PRN is off for buildings, disabled by its gate")
+    assert gate_note(card.model_copy(update={"targets": {"roads": TargetCard()}})) == "The model has no PRN."
 
 
 def test_a_tile_model_computes_what_the_runtime_does_with_one_tile(networks, card, tiny_model):
