@@ -18,8 +18,5 @@ def gate_note(card: Card) -> str:
     if on:
         parts.append(f"PRN is on for {' and '.join(on)}.")
     if off:
-        parts.append(
-            f"PRN is off for {' and '.join(off)}, disabled by its gate: what is exported gives the base network's logits "
-            "there."
-        )
+        parts.append(f"PRN is off for {' and '.join(off)}, disabled by its gate: only the base network works there.")
     return " ".join(parts) or "The model has no PRN."
