@@ -18,7 +18,9 @@ FLIPS = ((2,), (3,), (2, 3))
 
 
 class OnnxRuntime:
-    """Runs an exported model; every tile is a call of its own, so a result cannot depend on the batch it came in.
+    """Runs an exported model by the two calls of prngeo.models.runtime.Runtime.
+
+    Every tile is a call of its own, so a result cannot depend on the batch it came in.
 
     Args:
         bundle: a folder that `prngeo export --to onnx` wrote.
@@ -45,15 +47,7 @@ class OnnxRuntime:
         self._refiner = load_graph(bundle.path / REFINER) if REFINER in bundle.files else None
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
-        """Base logits of tiles.
-
-        Args:
-            image: (N, bands, S, S) float32 in 0..1, S the tile of the card.
-            valid: (N, S, S) bool.
-
-        Returns:
-            (N, targets, S, S) float16.
-        """
+        """Base logits of tiles, (N, targets, S, S); S is the card's tile, arguments are those of Runtime.segment."""
         mask = valid[:, None].astype(np.float32)
         tiles = ((image[n : n + 1], mask[n : n + 1]) for n in range(len(image)))
         return np.concatenate([to_half(self._flips(*tile)) for tile in tiles])
@@ -61,16 +55,7 @@ class OnnxRuntime:
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
     ) -> NDArray[np.float16]:
-        """The correction of one refiner window.
-
-        Args:
-            logits: (targets, W, W) float32.
-            image: (bands, W / reduction, W / reduction) float32 in 0..1.
-            valid: (W / reduction, W / reduction) float32 share of valid pixels.
-
-        Returns:
-            (targets, W, W) float16: refined minus base logit.
-        """
+        """The correction of one refiner window, (targets, W, W); arguments are those of Runtime.refine."""
         assert self._refiner is not None, "the model has no refiner"
         feed = {"logits": logits[None], "image": image[None], "valid": valid[None, None]}
         return to_half(self._refiner.run(["correction"], feed)[0][0])
