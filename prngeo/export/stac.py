@@ -63,7 +63,7 @@ def model_item(bundle: Bundle) -> dict[str, Any]:
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": _properties(bundle),
         "links": [],
-        "assets": {Path(name).stem: _asset(name) for name in bundle.files}
+        "assets": {Path(name).stem: _asset(name, card) for name in bundle.files}
         | {
             "card": {
                 "href": f"./{CARD}",
@@ -85,7 +85,7 @@ def _properties(bundle: Bundle) -> dict[str, Any]:
         "end_datetime": "9999-12-31T23:59:59Z",
         "license": card.license if re.fullmatch(r"[\w.+-]+", card.license) else "other",
         "gsd": card.gsd[0],
-        "bands": [{"name": band} for band in card.bands],
+        "bands": _bands(card),
         "mlm:name": card.name,
         "mlm:architecture": f"{card.network.architecture} with {card.network.encoder}"
         + (f" and PatchRefineNet ({card.refiner.variant})" if card.refiner else ""),
@@ -104,6 +104,11 @@ def _properties(bundle: Bundle) -> dict[str, Any]:
     if card.graphs is None:
         properties["mlm:total_parameters"] = count_parameters(bundle.path / WEIGHTS)
     return properties
+
+
+def _bands(card: Card) -> list[dict[str, str]]:
+    """Named in the item, to which mlm:input refers, and in the assets, without which the item may not name them."""
+    return [{"name": band} for band in card.bands]
 
 
 def _image_input(card: Card) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def _hyperparameters(card: Card) -> dict[str, Any]:
     }
 
 
-def _asset(name: str) -> dict[str, Any]:
+def _asset(name: str, card: Card) -> dict[str, Any]:
     title, media_type, artifact = ASSETS[name]
     return {
         "href": f"./{name}",
@@ -183,6 +188,7 @@ def _asset(name: str) -> dict[str, Any]:
         "type": media_type,
         "roles": ["mlm:model", "mlm:weights"],
         "mlm:artifact_type": artifact,
+        "bands": _bands(card),
     }
 
 
