@@ -56,8 +56,9 @@ def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, t
         assert np.abs(stored - onnx[target, "probability"]).max() <= 1
         np.testing.assert_array_equal(stored == 255, onnx[target, "probability"] == 255)
         assert np.abs(torch[target, "correction"] - onnx[target, "correction"]).max() <= 1
-    assert torch["roads", "correction"].max() > 5
-    assert not torch["buildings", "correction"][torch["buildings", "mask"] < 255].any(), "PRN is disabled"
+    valid = torch["roads", "mask"] < 255
+    assert np.ptp(torch["roads", "correction"][valid]) > 2, "PRN is at work"
+    assert not torch["buildings", "correction"][valid].any(), "PRN is disabled"
 
 
 def test_it_does_not_import_torch(folder, scene, tmp_path):
