@@ -42,6 +42,7 @@ def to_onnx(
     try:
         import onnx
         import onnxscript  # noqa: F401  (torch's exporter needs it)
+        from onnx_ir.passes.common import NameFixPass
     except ImportError as error:
         raise missing_onnx(error) from error
     batch = {0: torch.export.Dim("batch")}
@@ -59,6 +60,7 @@ def to_onnx(
             verbose=False,
         )
     assert program is not None
+    NameFixPass()(program.model)  # a buffer and an operation of the same name
     model = program.model_proto
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # the exporter's stack traces, with paths of this machine

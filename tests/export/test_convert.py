@@ -39,3 +39,19 @@ def test_a_refiner_is_exported_with_a_free_batch(card):
     with torch.inference_mode():
         assert graph(*inputs(1).values())[0].std() > 0.01
     assert verify(content, graph, inputs(3), "corrections") < TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_buffer_may_be_named_like_an_operation(precision):
+    class Centered(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.tensor([0.5, 1.5, 2.5]).view(1, -1, 1, 1))
+
+        def forward(self, image):
+            centered = image - self.mean
+            return centered - centered.mean((2, 3), keepdim=True)
+
+    inputs = {"image": torch.rand(2, 3, 8, 8)}
+    content = to_onnx(Centered(), inputs, ["centered"], precision)
+    assert verify(content, Centered(), {"image": torch.rand(3, 3, 8, 8)}, "values") < TOLERANCE

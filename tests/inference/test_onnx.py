@@ -52,7 +52,7 @@ def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, t
     assert torch.keys() == onnx.keys()
     for target in ("roads", "buildings"):
         stored = torch[target, "probability"]
-        assert np.ptp(stored[stored < 255]) > 200
+        assert np.ptp(stored[stored < 255]) > 50
         assert np.abs(stored - onnx[target, "probability"]).max() <= 1
         np.testing.assert_array_equal(stored == 255, onnx[target, "probability"] == 255)
         assert np.abs(torch[target, "correction"] - onnx[target, "correction"]).max() <= 1
