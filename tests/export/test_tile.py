@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,7 +19,7 @@ from prngeo.models.bundle import open_bundle, write_bundle
 from prngeo.models.card import Card
 from tests.conftest import write_scene
 
-TOWN = "examples/town.tif"
+TOWN = Path(__file__).parents[2] / "examples" / "town.tif"
 
 
 def geodeep(scene, model, output):
