@@ -11,7 +11,7 @@ from prngeo.export.convert import Precision, to_onnx
 from prngeo.export.gate import enabled, gate_note
 from prngeo.export.graphs import RefinerGraph
 from prngeo.export.verify import TOLERANCE, example_image, example_valid, verify
-from prngeo.models.bundle import BASE, CARD, REFINER, Bundle, file_hash
+from prngeo.models.bundle import BASE_GRAPH, CARD, REFINER_GRAPH, Bundle, file_hash
 from prngeo.models.card import GraphsCard
 from prngeo.models.runtime import load_networks
 
@@ -43,8 +43,8 @@ def write_folder(bundle: Bundle, folder: Path, precision: Precision) -> list[str
     card = bundle.card
     base = to_onnx(network, _base_inputs(bundle, TRACED), ["logits"], precision)
     differences = [f"base logits within {verify(base, network, _base_inputs(bundle, VERIFIED), 'logits'):.1e}"]
-    (folder / BASE).write_bytes(base)
-    hashes = {"base": file_hash(folder / BASE)}
+    (folder / BASE_GRAPH).write_bytes(base)
+    hashes = {"base": file_hash(folder / BASE_GRAPH)}
     if refiner is not None and any(enabled(card)):
         graph = RefinerGraph(refiner, enabled(card)).eval()
         outputs = ["correction", "refined"]
@@ -52,8 +52,8 @@ def write_folder(bundle: Bundle, folder: Path, precision: Precision) -> list[str
         differences.append(
             f"refined logits within {verify(content, graph, _refiner_inputs(bundle, VERIFIED), 'corrections'):.1e}"
         )
-        (folder / REFINER).write_bytes(content)
-        hashes["refiner"] = file_hash(folder / REFINER)
+        (folder / REFINER_GRAPH).write_bytes(content)
+        hashes["refiner"] = file_hash(folder / REFINER_GRAPH)
     exported = card.model_copy(update={"graphs": GraphsCard(precision=precision, **hashes)})
     (folder / CARD).write_text(exported.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from prngeo.errors import UsageError
 from prngeo.export.gate import enabled
 from prngeo.files import publish, refuse_existing, refuse_inputs, staging
-from prngeo.models.bundle import BASE, CARD, DEFAULT, REFINER, Bundle, open_bundle
+from prngeo.models.bundle import BASE_GRAPH, CARD, DEFAULT, REFINER_GRAPH, Bundle, open_bundle
 
 if TYPE_CHECKING:
     from prngeo.export.convert import Precision
@@ -65,8 +65,8 @@ def export_model(
     with staging(folder, names[-1]) as hidden:
         notes = _write(bundle, to, hidden, names, precision or "fp32")
         publish(hidden, folder, names)
-    if to == "onnx" and REFINER not in names:
-        (folder / REFINER).unlink(missing_ok=True)  # of an earlier export, which this card no longer names
+    if to == "onnx" and REFINER_GRAPH not in names:
+        (folder / REFINER_GRAPH).unlink(missing_ok=True)  # of an earlier export, which this card no longer names
     return ExportResult(outputs, notes)
 
 
@@ -85,7 +85,7 @@ def _place(bundle: Bundle, to: Target, output: str | Path | None) -> tuple[Path,
         from prngeo.export.stac import ITEM
 
         return folder, [*bundle.files, CARD, ITEM]
-    return folder, [BASE, *([REFINER] if any(enabled(card)) else []), CARD]
+    return folder, [BASE_GRAPH, *([REFINER_GRAPH] if any(enabled(card)) else []), CARD]
 
 
 def _write(bundle: Bundle, to: Target, hidden: Path, names: list[str], precision: Precision) -> list[str]:

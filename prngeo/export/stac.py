@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prngeo.export.gate import gate_note
-from prngeo.models.bundle import BASE, CARD, REFINER, WEIGHTS, Bundle
+from prngeo.models.bundle import BASE_GRAPH, CARD, REFINER_GRAPH, WEIGHTS, Bundle
 from prngeo.models.card import Card
 
 ITEM = "item.json"
@@ -24,8 +24,8 @@ TASK = "semantic-segmentation"
 WORLD = [-180.0, -90.0, 180.0, 90.0]
 ASSETS = {
     WEIGHTS: ("Weights of base network and PRN", "application/octet-stream; application=safetensors", "safetensors"),
-    BASE: ("Graph of the base network", "application/octet-stream; application=onnx", "onnx"),
-    REFINER: ("Graph of PRN", "application/octet-stream; application=onnx", "onnx"),
+    BASE_GRAPH: ("Graph of the base network", "application/octet-stream; application=onnx", "onnx"),
+    REFINER_GRAPH: ("Graph of PRN", "application/octet-stream; application=onnx", "onnx"),
 }
 
 

@@ -23,8 +23,8 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT = "prngeo-rgb"
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
-BASE = "base.onnx"
-REFINER = "refiner.onnx"
+BASE_GRAPH = "base.onnx"
+REFINER_GRAPH = "refiner.onnx"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Bundle:
         graphs = self.card.graphs
         if graphs is None:
             return {WEIGHTS: self.card.weights_sha256}
-        return {BASE: graphs.base} | ({REFINER: graphs.refiner} if graphs.refiner else {})
+        return {BASE_GRAPH: graphs.base} | ({REFINER_GRAPH: graphs.refiner} if graphs.refiner else {})
 
     def check_files(self) -> None:
         """Compare the files with the card; torch is not needed.

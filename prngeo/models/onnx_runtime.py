@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.models.bundle import BASE, REFINER, Bundle
+from prngeo.models.bundle import BASE_GRAPH, REFINER_GRAPH, Bundle
 from prngeo.models.logits import to_half
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class OnnxRuntime:
         bundle.check_files()
         self.card = bundle.card
         self.tta = tta
-        self._base = load_graph(bundle.path / BASE)
-        self._refiner = load_graph(bundle.path / REFINER) if REFINER in bundle.files else None
+        self._base = load_graph(bundle.path / BASE_GRAPH)
+        self._refiner = load_graph(bundle.path / REFINER_GRAPH) if REFINER_GRAPH in bundle.files else None
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
         """Base logits of tiles, (N, targets, S, S); S is the card's tile, arguments are those of Runtime.segment."""
