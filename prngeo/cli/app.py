@@ -16,6 +16,7 @@ from prngeo.cli.evaluate import diagnose, evaluate
 from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
+from prngeo.cli.qgis import qgis_app
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 from prngeo.cli.vectorize import vectorize
@@ -45,6 +46,7 @@ app.command(no_args_is_help=True)(check)
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(diagnose)
 app.add_typer(models_app, name="models")
+app.add_typer(qgis_app, name="qgis")
 app.command()(doctor)
 app.command(no_args_is_help=True)(train)
 app.command(no_args_is_help=True)(synth)
