@@ -17,6 +17,7 @@ from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.qgis import qgis_app
+from prngeo.cli.stop import stop_at_end_of_input
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 from prngeo.cli.vectorize import vectorize
@@ -81,6 +82,7 @@ def run(arguments: list[str]) -> int:
     """
     debug = "--debug" in arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled run cleans up too
+    stop_at_end_of_input()
     code: object = 0
     try:
         kept = [argument for argument in arguments if argument != "--debug"]
