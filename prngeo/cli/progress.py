@@ -14,7 +14,15 @@ import typer
 
 from prngeo.progress import Progress, Report, silent
 
-STAGES = {"segment": "segment and refine", "finish": "write rasters", "vectorize": "vectorize"}
+STAGES = {
+    "segment": "segment and refine",
+    "finish": "write rasters",
+    "vectorize": "vectorize",
+    "prepare": "read scenes and labels",
+    "base": "train the base network",
+    "refiner": "fit the refiner",
+    "test": "judge and test",
+}
 
 
 class Shown(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +68,13 @@ class FitOptions:
     seed: int = 0
 
 
-def fit_refiner(refiner: Refiner, maps: Sequence[LogitMap], options: FitOptions, device: torch.device) -> Refiner:
+def fit_refiner(
+    refiner: Refiner,
+    maps: Sequence[LogitMap],
+    options: FitOptions,
+    device: torch.device,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Refiner:
     """Train a refiner; sources are drawn equally often.
 
     Args:
@@ -76,6 +82,7 @@ def fit_refiner(refiner: Refiner, maps: Sequence[LogitMap], options: FitOptions,
         maps: from scenes that the base network was not trained on.
         options: see FitOptions.
         device: where to compute.
+        on_step: is told how many steps are done.
 
     Returns:
         The refiner, in evaluation mode.
@@ -107,6 +114,7 @@ def fit_refiner(refiner: Refiner, maps: Sequence[LogitMap], options: FitOptions,
         torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        on_step(number + 1)
         if (number + 1) % 20 == 0:
             logger.info("refiner: step %d of %d, loss %.4f", number + 1, options.steps, float(loss.detach()))
     return refiner.eval()

@@ -23,8 +23,7 @@ GRACE = 60
 PLACE = "Settings > Options > Processing > Providers > prngeo"
 
 
-class Failed(QgsProcessingException):
-    """The command could not be run, or told an error."""
+Failed = QgsProcessingException
 
 
 def find():
@@ -151,8 +150,7 @@ def _tell(line, feedback, parts, finished, errors):
     event = _event(line)
     if event is None:
         if line.startswith("prngeo: "):
-            errors.append(line[len("prngeo: ") :])
-            feedback.reportError(line)
+            errors.append(line[len("prngeo: ") :])  # QGIS shows it when the algorithm fails
         elif line.startswith("warning: "):
             feedback.pushWarning(line[len("warning: ") :])
         elif line:

@@ -50,7 +50,7 @@ class Predict(Algorithm):
     def processAlgorithm(self, parameters, context, feedback):
         folder = self.parameterAsString(parameters, "OUTPUT", context)
         arguments = ["predict", *self.scene_options(parameters, context), "-o", folder, "--progress", "json"]
-        for target in self.parameterAsEnumStrings(parameters, "TARGETS", context):
+        for target in filter(None, self.parameterAsEnumStrings(parameters, "TARGETS", context)):
             arguments += ["--target", target]
         if not self.parameterAsBoolean(parameters, "REFINE", context):
             arguments.append("--no-refine")

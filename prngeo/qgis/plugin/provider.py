@@ -30,6 +30,9 @@ class Provider(QgsProcessingProvider):
     def icon(self):
         return QIcon(ICON)
 
+    def supportedOutputVectorLayerExtensions(self):
+        return ["gpkg", "fgb", "geojson", "parquet"]
+
     def load(self):
         ProcessingConfig.settingIcons[self.name()] = self.icon()
         description = "Path of the prngeo command (empty: the one on the search path)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qgis.core import (
-    QgsProcessingException,
     QgsProcessingOutputVectorLayer,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -13,7 +12,6 @@ from qgis.core import (
 from . import command, layers
 from .base import Algorithm, choice, number, switch
 
-FORMATS = (".gpkg", ".fgb", ".geojson", ".parquet")
 CENTERLINES = "road_centerlines"
 
 
@@ -46,8 +44,6 @@ class Vectorize(Algorithm):
 
     def processAlgorithm(self, parameters, context, feedback):
         path = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        if not path.lower().endswith(FORMATS):
-            raise QgsProcessingException(f"{path} should end in one of {', '.join(FORMATS)}.")
         target = self.parameterAsString(parameters, "TARGET", context)
         arguments = ["vectorize", self.raster(parameters, "INPUT", context), "-o", path, "--target", target]
         # A file that exists was confirmed in the dialog.
