@@ -10,7 +10,7 @@ from qgis.PyQt.QtCore import QSize, Qt, QTimer
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QToolBar
 from qgis.utils import iface
 
-WAIT = 3000  # milliseconds that the map has to be drawn in
+WAIT = 6000  # milliseconds that the map has to be drawn in
 
 
 def arrange():

@@ -44,6 +44,7 @@ def _imported(process, arguments):
     [
         *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
         *(["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]),
+        *(["qgis"], ["qgis", "project"], ["qgis", "install"], ["qgis", "doctor"], ["qgis", "package"]),
     ],
 )
 def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
@@ -55,7 +56,7 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for verb in ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "doctor", "train", "synth"):
+    for verb in ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "qgis", "doctor", "train", "synth"):
         shown = cli(verb, "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80
