@@ -55,7 +55,7 @@ def write_scene_project(
         name: of the scene.
         files: folder that holds the outputs now, and gets the project.
         folder: folder in which they will lie in the end.
-        scene: path of the scene; the one in the record if None.
+        scene: path of the scene; the one in the record, or a file of its name beside the outputs, if None.
 
     Raises:
         OSError: the project cannot be written.
@@ -65,7 +65,7 @@ def write_scene_project(
     layers = [layer for target in record["targets"] for layer in _target_layers(record, crs, name, target, files)]
     warning = ""
     try:
-        layers.append(_scene_layer(record, crs, name, str(scene or record["input"]["path"]), folder))
+        layers.append(_scene_layer(record, crs, name, str(scene or _scene_path(record, folder)), folder))
     except PrngeoError as error:
         warning = f"the scene is not in the project. {error}"
     write_project(files / project_name(name), name, layers, crs, _bounds(record, crs))
@@ -163,6 +163,13 @@ def _scene_layer(record: Record, crs: CRS | None, name: str, path: str, folder: 
     alpha = meanings.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in meanings else None
     style = image_style(record["scene"]["bands"], record["scene"]["stretch"], alpha)
     return Layer(source, name, "raster", crs, style)
+
+
+def _scene_path(record: Record, folder: Path) -> str:
+    """Where the scene is: where it was, or if it is gone from there, beside its outputs."""
+    path = str(record["input"]["path"])
+    beside = folder / Path(path).name
+    return str(beside) if not os.path.exists(path) and beside.exists() else path
 
 
 def _scene_source(path: str, folder: Path) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 PYTHON = "/usr/bin/python3"
+PATIENCE = 1200
+"""Seconds after which a process hangs, on a machine with much else to do."""
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA")
 
 
@@ -44,6 +46,6 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def run_in_qgis(folder: Path, script: str, argument: object, **more: str) -> dict[str, Any]:
     """What a script prints, as JSON after SHOWN, with the argument as JSON."""
     command = [PYTHON, "-c", script, json.dumps(argument)]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment(folder, **more), timeout=240)
+    run = subprocess.run(command, capture_output=True, text=True, env=environment(folder, **more), timeout=PATIENCE)
     assert run.returncode == 0, run.stdout + run.stderr
     return dict(json.loads(run.stdout.split("SHOWN")[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 
 import prngeo
 from prngeo.qgis.install import COMMAND, install_plugin
 from prngeo.qgis.profiles import find_profiles, write_setting
 from prngeo.synth.write import write_town
-from tests.qgis.real import environment, run_in_qgis, skip_if_missing
+from tests.qgis.real import PATIENCE, environment, run_in_qgis, skip_if_missing
 
 pytestmark = pytest.mark.qgis
 
@@ -81,7 +84,7 @@ class Place:
         """What `qgis_process run` answers."""
         values = [f"{name}={value}" for name, value in parameters.items()]
         command = ["qgis_process.bin", "--json", "run", algorithm, "--", *values]
-        ran = subprocess.run(command, capture_output=True, text=True, env=self.environment(), timeout=240)
+        ran = subprocess.run(command, capture_output=True, text=True, env=self.environment(), timeout=PATIENCE)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return dict(json.loads(ran.stdout))
 
@@ -141,6 +144,40 @@ def test_vectorize_returns_polygons_and_centerlines(place: Place, vectorized: di
 def vectorized(place: Place) -> dict[str, Any]:
     mask = place.town.with_name("town_roads_mask.tif")
     return place.process("prngeo:vectorize", INPUT=mask, TARGET="roads", OUTPUT=place.folder / "roads.gpkg")
+
+
+@pytest.fixture(scope="module")
+def refined(place: Place) -> dict[str, Any]:
+    """What the algorithm answers; empty while this prngeo has no verb `refine`."""
+    if importlib.util.find_spec("prngeo.cli.refine") is None:
+        return {}
+    from prngeo.cli.app import run
+
+    labels, scores, refiner = (
+        place.town.with_name("town_roads_mask.tif"),
+        place.folder / "s.tif",
+        place.folder / "my.prn",
+    )
+    with rasterio.open(labels) as file:
+        truth, profile = file.read(1), file.profile
+    values = 0.3 + 0.4 * truth + np.random.default_rng(0).uniform(-0.3, 0.3, truth.shape)
+    with rasterio.open(scores, "w", **profile | {"dtype": "float32", "nodata": None}) as file:
+        file.write(values.astype("float32"), 1)
+    fit = f"--scores {scores} --labels {labels} -o {refiner} --classes roads --window 128 --patch 32 --steps 2"
+    assert run(["refine", "fit", *fit.split(), "--device", "cpu"]) == 0
+    options = {"OUTPUT": place.folder / "refined", "DEVICE": "cpu"}
+    return place.process("prngeo:refine", INPUT=scores, MODEL=refiner, **options)
+
+
+def test_refine_writes_styled_rasters(session: dict[str, Any], refined: dict[str, Any]) -> None:
+    if not refined:
+        pytest.skip("this prngeo has no verb refine")
+    layers = {Path(source).stem: session["opened"][source] for source in refined["results"]["LAYERS"]}
+    assert {name: layer["type"] for name, layer in layers.items()} == {
+        "s_roads_mask": "paletted",
+        "s_roads_correction": "singlebandpseudocolor",
+        "s_roads_probability": "singlebandpseudocolor",
+    }
 
 
 def test_check_says_whether_a_scene_suits(place: Place) -> None:
@@ -205,12 +242,18 @@ del predict
 
 
 @pytest.fixture(scope="module")
-def session(place: Place, predicted: dict[str, Any], vectorized: dict[str, Any]) -> dict[str, Any]:
+def session(
+    place: Place, predicted: dict[str, Any], vectorized: dict[str, Any], refined: dict[str, Any]
+) -> dict[str, Any]:
     """What one session of QGIS shows."""
     results = vectorized["results"]
     predict = {"INPUT": str(place.town), "MODEL_FOLDER": str(place.model), "OUTPUT": str(place.folder / "loaded")}
     given = {
-        "sources": [*predicted["results"]["LAYERS"], results["OUTPUT"], results["CENTERLINES"]],
+        "sources": [
+            *predicted["results"]["LAYERS"],
+            *refined.get("results", {}).get("LAYERS", []),
+            *(results["OUTPUT"], results["CENTERLINES"]),
+        ],
         "predict": predict | {"THRESHOLD": 0.1, "DEVICE": "cpu"},
         "vectorize": {
             "INPUT": str(place.town.with_name("town_buildings_mask.tif")),

@@ -207,6 +207,9 @@ def test_a_scene_that_is_gone_is_told_and_can_be_named(tmp_path: Path, tiny_mode
     (result,) = write_projects(project.parent, str(moved), overwrite=True)
     assert (result.layers[-1], result.warning) == ("scene", "")
     assert sources(project)[-1] == str(moved)
+    shutil.copy(moved, project.parent / "scene.tif")
+    (result,) = write_projects(project.parent, overwrite=True)
+    assert sources(project)[-1] == "./scene.tif", "one of its name beside the outputs"
     other = write_scene(tmp_path / "other.tif", 40, 40)
     (result,) = write_projects(project.parent, str(other), overwrite=True)
     assert "another size" in result.warning

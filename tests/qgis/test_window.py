@@ -14,7 +14,7 @@ import prngeo
 from prngeo import PredictOptions
 from prngeo.qgis.styles import target_color
 from prngeo.synth.write import write_town
-from tests.qgis.real import environment, skip_if_missing
+from tests.qgis.real import PATIENCE, environment, skip_if_missing
 
 SIZE = 400
 
@@ -32,7 +32,7 @@ def test_a_window_renders_the_scene_with_roads_and_buildings_over_it(tmp_path: P
     del variables["QT_QPA_PLATFORM"]
     command = ["xvfb-run", "-a", "qgis.bin", "--nologo", "--noversioncheck", "--project", project]
     command += ["--snapshot", picture, "--width", str(SIZE), "--height", str(SIZE)]
-    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=variables, timeout=240)
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=variables, timeout=PATIENCE)
     assert picture.exists(), ran.stdout + ran.stderr
     with rasterio.open(picture) as file:
         colors = np.moveaxis(file.read([1, 2, 3]), 0, -1).reshape(-1, 3)

@@ -20,6 +20,8 @@ FOREIGN = ("PYTHONPATH", "PYTHONHOME", "GDAL_DATA", "GDAL_DRIVER_PATH", "PROJ_LI
 """Variables that QGIS sets for its own Python, GDAL and PROJ; those of the command are others."""
 GRACE = 60
 """Seconds a cancelled command has to clean up."""
+SECONDS = 30
+"""For the command to list its models."""
 PLACE = "Settings > Options > Processing > Providers > prngeo"
 
 
@@ -46,7 +48,7 @@ def find():
 def environment():
     """Variables of the command: those of QGIS without its Python, GDAL and PROJ."""
     kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    kept.update(PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1", NO_COLOR="1", PRNGEO_STOP_AT_EOF="1")
+    kept.update(PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1", NO_COLOR="1")
     return kept
 
 
@@ -60,10 +62,10 @@ def models():
 
 @functools.lru_cache(maxsize=4)
 def _models(command):
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "stdin": subprocess.PIPE}
-    with subprocess.Popen([command, "models", "--json"], env=environment(), creationflags=_hidden(), **options) as run:
-        # Standard input stays open: the command ends when it does.
-        return json.loads(run.stdout.read().decode("utf-8"))
+    asked = [command, "models", "--json"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    ran = subprocess.run(asked, env=environment(), creationflags=_hidden(), timeout=SECONDS, check=True, **pipes)
+    return json.loads(ran.stdout.decode("utf-8"))
 
 
 class Finished:
@@ -94,7 +96,8 @@ def run(arguments, feedback, parts, accepted=(0,), folder=None):
     feedback.pushCommandInfo(" ".join(map(shlex.quote, command)))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
-        process = subprocess.Popen(command, env=environment(), cwd=folder, creationflags=_hidden(), **pipes)
+        variables = dict(environment(), PRNGEO_STOP_AT_EOF="1")
+        process = subprocess.Popen(command, env=variables, cwd=folder, creationflags=_hidden(), **pipes)
     except OSError as error:
         raise Failed(f"{command[0]} could not be started ({error}); `prngeo qgis doctor` says why.") from error
     finished, errors = Finished(), []
