@@ -37,15 +37,17 @@ class Algorithm(QgsProcessingAlgorithm):
         VERB: its name in Processing.
         TITLE: shown to people.
         HELP: a paragraph beside the parameters.
+        CHOOSES: True if it offers the embedded models.
     """
 
     VERB = ""
     TITLE = ""
     HELP = ""
+    CHOOSES = False
 
     def __init__(self, listed=False):
         super().__init__()
-        self.models = command.models() if listed else []
+        self.models = command.models() if listed and self.CHOOSES else []
 
     def createInstance(self):
         # QGIS asks the first instance for its parameters when it starts: only later ones ask the command for models.

@@ -19,6 +19,7 @@ class Check(Algorithm):
         "Compares a scene with what a model expects and estimates memory and tiles; nothing is written. The log says "
         "what does not fit and what mends it."
     )
+    CHOOSES = True
 
     def initAlgorithm(self, config=None):
         self.add_scene()

@@ -26,6 +26,7 @@ class Predict(Algorithm):
         "Finds roads and buildings in an aerial or drone image: probability, mask and correction rasters, polygons "
         "and road centerlines, and a project with all of them over the scene. Cancelling leaves nothing behind."
     )
+    CHOOSES = True
 
     def initAlgorithm(self, config=None):
         self.add_scene()
