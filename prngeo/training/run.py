@@ -58,7 +58,7 @@ def train(config: TrainConfig, report: Report = silent) -> Path:
     regions = prepare(config, cache)
     report(Progress(config.name, "prepare", 1, 1))
     _check_maps(config, cache)
-    base = train_base(config, load_regions(cache, "train"), folder, device, report)
+    base = train_base(config, load_regions(cache, "train"), folder, device, report=report)
     provisional = write_bundle(folder / "base", _base_card(config, regions, cache), _named(base, "network."))
     refiner = _refiner(config, provisional, compute, cache, folder, report)
     tensors = _named(base, "network.") | _named(refiner, "refiner.")

@@ -201,6 +201,7 @@ def test_train_leaves_a_model(place: Place) -> None:
 
 
 LOADED = """
+ProcessingConfig.setSettingValue("PRNGEO_COMMAND", given["command"])
 project = QgsProject.instance()
 shown["opened"] = {source: opened(source) for source in given["sources"]}
 predict = processing.runAndLoadResults("prngeo:predict", given["predict"])
@@ -262,6 +263,7 @@ def session(
             "OUTPUT": str(place.folder / "roofs.gpkg"),
         },
         "cancelled": str(place.folder / "cancelled"),
+        "command": str(place.folder / "prngeo command"),
     }
     return place.python(LOADED, given)
 
