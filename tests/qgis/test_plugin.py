@@ -233,7 +233,7 @@ predict = registry.createAlgorithmById("prngeo:predict")
 shown["models"] = predict.parameterDefinition("MODEL").options()
 both = dict(given["predict"], AOI=given["predict"]["INPUT"], EXTENT="0,1,0,1 [EPSG:4326]")
 shown["both"] = predict.checkParameterValues(both, QgsProcessingContext())
-ProcessingConfig.setSettingValue("PRNGEO_COMMAND", "/nonexistent/prngeo")
+ProcessingConfig.setSettingValue("PRNGEO_COMMAND", given["predict"]["INPUT"])
 shown["without"] = predict.canExecute()
 ProcessingConfig.setSettingValue("PRNGEO_COMMAND", "")
 os.environ["PATH"] = "/nonexistent"
@@ -308,18 +308,18 @@ def test_cancelling_leaves_nothing(place: Place, session: dict[str, Any]) -> Non
     cancelled = session["cancelled"]
     assert cancelled["answer"] == {}
     assert 0 < cancelled["steps"][0] < 100, "the run was under way"
-    assert cancelled["log"][-1] == "Cancelled."
+    assert "Cancelled." in cancelled["log"]
     assert not (place.folder / "cancelled").exists()
 
 
-def test_parameters_and_missing_commands_are_told(session: dict[str, Any]) -> None:
+def test_parameters_and_missing_commands_are_told(place: Place, session: dict[str, Any]) -> None:
     names = {"predict": "Predict", "vectorize": "Vectorize", "refine": "Refine scores", "check": "Check scene"}
     assert session["names"] == names | {"train": "Train"}
     assert session["models"] == ["prngeo-rgb"], "as `prngeo models --json` lists them"
     assert session["both"] == [False, "Give an area of interest or an extent, not both."]
     ready, message = session["without"]
     assert not ready
-    assert "no command /nonexistent/prngeo" in message
+    assert f"there is no command {place.town}" in message
     ready, message = session["nowhere"]
     assert not ready
     assert "not on the search path" in message
