@@ -58,7 +58,7 @@ def doctor(profile: Profile = None) -> None:
 
     Exit code: 0 it works, 1 something is missing.
     """
-    from prngeo.qgis.install import inspect_plugin
+    from prngeo.qgis.doctor import inspect_plugin
 
     report = inspect_plugin(profile)
     for name, text in report.facts:
@@ -87,7 +87,7 @@ def package(
 
     The repository checks that --email and --repository are real; "Install from ZIP" needs neither.
     """
-    from prngeo.qgis.install import package_plugin
+    from prngeo.qgis.package import package_plugin
 
     refused = package_plugin(output, email, repository, overwrite)
     typer.echo(f"{output}: ready for Plugins > Manage and Install Plugins > Install from ZIP", err=True)

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from prngeo import PrngeoError, UsageError, __version__
 from prngeo.cli.app import run
-from prngeo.qgis import install
-from prngeo.qgis.install import COMMAND, ENABLED, inspect_plugin, install_plugin, package_plugin, refusals
+from prngeo.qgis import doctor, install
+from prngeo.qgis.doctor import inspect_plugin
+from prngeo.qgis.install import COMMAND, ENABLED, install_plugin
+from prngeo.qgis.package import package_plugin, refusals
 from prngeo.qgis.profiles import PLUGIN, _escaped, _plain, find_profiles, read_setting, write_setting
 from tests.qgis.real import run_in_qgis, skip_if_missing
 
@@ -121,7 +123,7 @@ def problems(profile: str | None = None) -> str:
 def test_the_doctor_names_what_is_missing_and_what_mends_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(install, "find_qgis", lambda: None)
+    monkeypatch.setattr(doctor, "find_qgis", lambda: None)
     assert "QGIS was neither found nor ever started here" in problems()
     assert "run `prngeo qgis install`" in problems()
     assert run(["qgis", "doctor"]) == 1

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import prngeo
-from prngeo.qgis.install import METADATA, REQUIRED, SOURCE, _metadata, plugin_files
+from prngeo.qgis.install import METADATA, SOURCE, plugin_files, read_metadata
+from prngeo.qgis.package import REQUIRED
 
 MODULES = sorted(SOURCE.glob("*.py"))
 QGIS = {"qgis", "processing"}
@@ -39,7 +40,7 @@ def test_enumerations_are_named_with_their_scope(path: Path) -> None:
 
 
 def test_metadata_says_what_the_repository_and_qgis_ask() -> None:
-    values = _metadata(SOURCE / METADATA)
+    values = read_metadata(SOURCE / METADATA)
     assert all(values.get(key) for key in REQUIRED)
     assert values["version"] == prngeo.__version__
     assert values["hasProcessingProvider"] == "yes"
