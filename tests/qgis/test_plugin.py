@@ -193,7 +193,7 @@ def test_train_leaves_a_model(place: Place) -> None:
     config.parent.mkdir()
     config.write_text(TRAINING)
     out = place.folder / "own model"
-    answer = place.process("prngeo:train", CONFIG=config, OVERRIDES="seed=4\nversion=7", OUTPUT=out, DEVICE="cpu")
+    answer = place.process("prngeo:train", CONFIG=config, OVERRIDES="seed=4\nversion='7'", OUTPUT=out, DEVICE="cpu")
     assert answer["results"] == {"OUTPUT": str(out)}
     card = prngeo.open_bundle(out).card
     assert (card.version, card.training["seed"]) == ("7", 4)

@@ -100,18 +100,19 @@ def run(arguments, feedback, parts, accepted=(0,), folder=None):
         process = subprocess.Popen(command, env=variables, cwd=folder, creationflags=_hidden(), **pipes)
     except OSError as error:
         raise Failed(f"{command[0]} could not be started ({error}); `prngeo qgis doctor` says why.") from error
-    finished, errors = Finished(), []
+    finished, errors, told = Finished(), [], []
     for name, line in _lines(process, feedback):
         if name == "output":
             finished.output.append(line)
         else:
+            told = told[-4:] + [line.strip("│╭╰╮╯─ ")]
             _tell(line, feedback, parts, finished, errors)
     code = process.wait()
     if feedback.isCanceled():
         feedback.pushInfo("Cancelled.")
         return None
     if code not in accepted:
-        raise Failed(" ".join(errors) or f"prngeo ended with code {code}; its log is above.")
+        raise Failed(" ".join(errors or [f"prngeo ended with code {code}:", *filter(None, told)]))
     return finished
 
 
