@@ -26,7 +26,7 @@ def test_a_window_renders_the_scene_with_roads_and_buildings_over_it(tmp_path: P
     if shutil.which("xvfb-run") is None:
         pytest.skip("xvfb-run is not installed: there is no screen to draw on")
     town = write_town(tmp_path / "town.tif", size=256, seed=3)
-    project = prngeo.predict(town.scene, tmp_path / "out", PredictOptions(model=tiny_model, threshold=0.2)).project
+    project = prngeo.predict(town.scene, tmp_path / "out", PredictOptions(model=tiny_model, threshold=0.1)).project
     picture = tmp_path / "picture.png"
     variables = environment(tmp_path)
     del variables["QT_QPA_PLATFORM"]
