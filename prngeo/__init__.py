@@ -67,6 +67,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import prngeo` costs nothing."""
+    if name == "refine":  # `import prngeo; prngeo.refine.fit_arrays(...)` needs no second import
+        return import_module("prngeo.refine")
     if name not in _HOMES:
         raise AttributeError(f"module 'prngeo' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

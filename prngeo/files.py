@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -14,6 +15,21 @@ from prngeo.errors import PrngeoError, UsageError
 
 CLOCK_DRIFT = 10.0
 """Seconds by which the start of a process may seem to move while the system's clock is being set."""
+
+
+def matches(name: str) -> list[str]:
+    """The files of a pattern such as `tiles/*.tif`, sorted; of another name (a file, a URL, a /vsi name) that alone.
+
+    Raises:
+        UsageError: a pattern matches no file.
+    """
+    remote = "://" in name or name.startswith("/vsi") or name.lstrip().startswith("<")
+    if not glob.has_magic(name) or remote or Path(name).exists():
+        return [name]
+    found = [match for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
+    if not found:
+        raise UsageError(f"No file matches {name}.")
+    return found
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.qgis import qgis_app
+from prngeo.cli.refine import refine_app
 from prngeo.cli.stop import stop_at_end_of_input
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
@@ -46,6 +47,7 @@ app.command(no_args_is_help=True)(vectorize)
 app.command(no_args_is_help=True)(check)
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(diagnose)
+app.add_typer(refine_app, name="refine")
 app.add_typer(models_app, name="models")
 app.add_typer(qgis_app, name="qgis")
 app.command()(doctor)

@@ -9,7 +9,7 @@ from rich.text import Text
 from prngeo.cli.tables import console, table
 from prngeo.cli.units import size
 from prngeo.inspection.models import ModelEntry
-from prngeo.models.bundle import WEIGHTS, Bundle
+from prngeo.models.bundle import WEIGHTS, Bundle, PrnBundle
 from prngeo.models.card import Card, TargetCard
 
 
@@ -41,13 +41,7 @@ def print_card(bundle: Bundle) -> None:
     if card.description:
         out.print(Text(textwrap.fill(card.description, 100)))
     out.print(table(("", ""), _facts(bundle)))
-    rows = [_target_row(name, target) for name, target in card.targets.items()]
-    columns = ("target", "threshold", "temperature", "PRN", "validation IoU", "with PRN", "change", "ideal")
-    out.print(table(columns, rows, title="Targets and PRN's gate", right=columns[4:]))
-    out.print(Text("  ideal: IoU if the best thresholds of every patch were known"))
-    for name, target in card.targets.items():
-        if target.gate and target.gate.note:
-            out.print(Text(f"  {name}: {target.gate.note}"))
+    _print_targets(card.targets)
     sources = _gate_rows(card)
     if sources:
         headings = ("target", "validation data", "IoU", "with PRN", "change")
@@ -63,6 +57,44 @@ def print_card(bundle: Bundle) -> None:
         ]
         headings = ("data set", "targets", "scenes", "Mpx", "license")
         out.print(table(headings, data, title="Training data", right=headings[2:4]))
+
+
+def print_prn(bundle: PrnBundle) -> None:
+    """Everything a refiner of scores says of itself."""
+    card, out = bundle.card, console()
+    out.print(Text(f"{card.name}: a refiner for the scores of a segmenter", style="bold"))
+    refiner, weights = card.refiner, bundle.path / WEIGHTS
+    values = ", ".join(f"{name}={value}" for name, value in card.class_values.items())
+    facts = [
+        ("license", card.license or "not stated"),
+        (
+            "reads",
+            f"{len(card.targets)} band(s) of scores" + (f", {card.image_bands} of the image" * bool(card.image_bands)),
+        ),
+        *([("class map", values)] if values else []),
+        ("values", {"unit": "0..1", "percent": "0..100", "byte": "0..255"}.get(card.values, card.values)),
+        ("GSD", "unknown" if card.gsd is None else _gsd(card.gsd)),
+        ("refiner", f"PRN {refiner.variant}, window {refiner.window} px, at 1/{refiner.reduction} resolution"),
+        ("fitted on", f"{card.scenes} scene(s), {card.pixels / 1e6:.3g} million labelled pixels"),
+        ("held out", card.validation),
+        ("options", ", ".join(f"{name} {value}" for name, value in card.fit.items())),
+        ("created", card.created or "unknown"),
+        ("weights", f"{size(weights.stat().st_size) if weights.is_file() else 'missing'}, {weights}"),
+        ("SHA-256", card.weights_sha256),
+    ]
+    out.print(table(("", ""), facts))
+    _print_targets(card.targets)
+
+
+def _print_targets(targets: dict[str, TargetCard]) -> None:
+    out = console()
+    rows = [_target_row(name, target) for name, target in targets.items()]
+    columns = ("target", "threshold", "temperature", "PRN", "validation IoU", "with PRN", "change", "ideal")
+    out.print(table(columns, rows, title="Targets and PRN's gate", right=columns[4:]))
+    out.print(Text("  ideal: IoU if the best thresholds of every patch were known"))
+    for name, target in targets.items():
+        if target.gate and target.gate.note:
+            out.print(Text(f"  {name}: {target.gate.note}"))
 
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:

@@ -32,17 +32,23 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 @models_app.command(no_args_is_help=True)
 def show(
     name: Annotated[
-        str, typer.Argument(help="Name of an embedded model or folder of a trained one.", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of an embedded model, or folder of a trained one or of a refiner.", show_default=False
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Print a model's card: targets, PRN's gate, test areas, data and licences."""
-    from prngeo.models.bundle import open_bundle
+    """Print a model's or refiner's card: targets, PRN's gate, test areas, data and licences."""
+    from prngeo.models.bundle import PrnBundle, open_any
 
-    bundle = open_bundle(name)
+    bundle = open_any(name)
     if as_json:
         typer.echo(bundle.card.model_dump_json(indent=1))
         return
-    from prngeo.cli.cards import print_card
+    from prngeo.cli.cards import print_card, print_prn
 
-    print_card(bundle)
+    if isinstance(bundle, PrnBundle):
+        print_prn(bundle)
+    else:
+        print_card(bundle)

@@ -22,6 +22,10 @@ STAGES = {
     "base": "train the base network",
     "refiner": "fit the refiner",
     "test": "judge and test",
+    "labels": "read labels",
+    "fit": "fit the refiner",
+    "judge": "judge it",
+    "refine": "refine",
 }
 
 

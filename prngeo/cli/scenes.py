@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable
 from pathlib import Path
 
 from prngeo.errors import UsageError
+from prngeo.files import matches
 
 
 def expand(names: Iterable[str]) -> list[str]:
@@ -19,13 +19,7 @@ def expand(names: Iterable[str]) -> list[str]:
     """
     scenes: list[str] = []
     for name in names:
-        if _is_pattern(name):
-            found = [match for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
-            if not found:
-                raise UsageError(f"No file matches {name}.")
-            scenes += found
-        else:
-            scenes.append(name)
+        scenes += matches(name)
     unique = list(dict.fromkeys(scenes))
     stems = {(Path(scene).parent, Path(scene).stem) for scene in unique}
     return [scene for scene in unique if not _is_output(Path(scene), stems)]
@@ -57,8 +51,3 @@ def refuse_same_names(scenes: list[str], output: Path | None) -> None:
                 "at a time, each with its own -o."
             )
         seen[key] = scene
-
-
-def _is_pattern(name: str) -> bool:
-    remote = "://" in name or name.startswith("/vsi") or name.lstrip().startswith("<")
-    return glob.has_magic(name) and not remote and not Path(name).exists()

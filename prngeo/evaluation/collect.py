@@ -18,8 +18,8 @@ from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.picture import Picture
 from prngeo.evaluation.pixel import LEVELS, Floats
 from prngeo.evaluation.scores import ScoreCounts
-from prngeo.evaluation.sources import Reading, Source
 from prngeo.progress import Progress, Report
+from prngeo.raster.sources import Reading, Source
 from prngeo.tiling.dilate import dilate
 from prngeo.tiling.grid import Grid, Window
 

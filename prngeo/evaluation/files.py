@@ -31,8 +31,8 @@ from prngeo.files import publish, refuse_existing, refuse_inputs
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.layer import split_layer
-from prngeo.vectorize.plane import moved, named_system
+from prngeo.raster.layer import moved, split_layer
+from prngeo.vectorize.plane import named_system
 from prngeo.vectorize.write import write_layers
 
 REPORT, METRICS_FILE, BLOCKS = "report.html", "metrics.json", "blocks.gpkg"

@@ -16,11 +16,11 @@ from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.options import EvaluateOptions
-from prngeo.evaluation.sources import Ground, LayerSource, RasterSource, Source, guess_target, opened
 from prngeo.raster.aoi import Aoi
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.gsd import check_gsd, measure_gsd
 from prngeo.raster.layer import is_layer, read_layer
+from prngeo.raster.sources import Ground, LayerSource, RasterSource, Source, guess_target, opened
 from prngeo.tiling.grid import Window
 
 TRUTH_THRESHOLD = 0.5

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.bias import PATCH, SIZES
-
-Values = Literal["auto", "mask", "unit", "percent", "byte", "logit"]
-"""What the numbers of a raster mean: 0/1, probability in 0..1, 0..100 or 0..255, or a logit."""
+from prngeo.raster.values import Values
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prngeo.raster.values import SLACK
+
 Floats = NDArray[np.float64]
 
 STEP = 0.004
@@ -30,6 +32,11 @@ BINS = 10
 """Bins of the reliability diagram, of equal width."""
 THRESHOLDS = np.arange(1, LEVELS) * STEP
 """Probabilities from which a pixel is taken for an object, (250,): one for every level but 0."""
+
+
+def level_of(probability: Floats) -> NDArray[np.int64]:
+    """Levels 0..250 of probabilities: the number of whole steps of 0.004 in them."""
+    return np.clip(np.floor((probability + SLACK) / STEP), 0, LEVELS - 1).astype(np.int64)
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

@@ -28,12 +28,12 @@ from prngeo.evaluation.graph import (
 )
 from prngeo.evaluation.inputs import Inputs
 from prngeo.evaluation.pixel import Floats, f_score, ratio
-from prngeo.evaluation.sources import LayerSource, Source
 from prngeo.progress import Progress, Report
 from prngeo.raster.cog import RasterSpec, RasterWriter
+from prngeo.raster.layer import moved
+from prngeo.raster.sources import LayerSource, Source
 from prngeo.tiling.grid import Grid
 from prngeo.vectorize.centerlines import centerlines
-from prngeo.vectorize.plane import moved
 from prngeo.vectorize.skeleton import LineGraph
 
 WINDOW = 2048

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.evaluation.bias import PATCH, PatchHistograms
-from prngeo.evaluation.pixel import LEVELS, STEP, Floats, by_bin, ratio
-from prngeo.evaluation.values import level_of
+from prngeo.evaluation.pixel import LEVELS, STEP, Floats, by_bin, level_of, ratio
 from prngeo.tiling.grid import Grid, Window
 
 

@@ -50,6 +50,27 @@ class ChunkResult:
     changed: NDArray[np.uint8]
 
 
+@dataclass
+class PixelCounts:
+    """What is counted of one target, chunk by chunk.
+
+    Attributes:
+        valid: pixels that hold data.
+        mask: of them those of the mask.
+        changed: of them those in which the mask differs from that of the base logits.
+    """
+
+    valid: int = 0
+    mask: int = 0
+    changed: int = 0
+
+    def add(self, result: ChunkResult) -> None:
+        """Count a chunk."""
+        self.valid += int(np.count_nonzero(result.mask <= 1))
+        self.mask += int(np.count_nonzero(result.mask == 1))
+        self.changed += int(np.count_nonzero(result.changed))
+
+
 @dataclass(frozen=True)
 class Resampling:
     """From output pixels to the model grid.

@@ -6,7 +6,7 @@ depend on the window it is asked for with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prngeo.models.card import Card
+from prngeo.models.card import RefinerCard
 from prngeo.raster.store import Arrays, TileStore
 from prngeo.tiling.blend import blend
 from prngeo.tiling.grid import Grid, Window
@@ -27,6 +27,25 @@ class Source(Protocol):
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(bands, h, w) float32 in 0..1 and (h, w) bool validity; False beyond the image."""
+        ...
+
+
+class Layout(Protocol):
+    """What a card says of the arrays: a `Card` or a `PrnCard`."""
+
+    @property
+    def targets(self) -> Sized:
+        """Names of the logits."""
+        ...
+
+    @property
+    def bands(self) -> Sized:
+        """Names of what the source gives."""
+        ...
+
+    @property
+    def refiner(self) -> RefinerCard | None:
+        """The refiner, if there is one."""
         ...
 
 
@@ -80,7 +99,7 @@ class Mosaic:
         source: Source,
         shape: tuple[int, int],
         networks: Networks,
-        card: Card,
+        card: Layout,
         refine: Sequence[bool],
         store: TileStore,
         requests: Iterable[Window],
@@ -149,7 +168,7 @@ class Mosaic:
         for number, index in enumerate(batch):
             arrays: Arrays = (next(logits),) if seen[number] else ()
             if self._refiner and arrays:
-                arrays += (_reduce(image[number], valid[number], self._refiner.reduction),)
+                arrays += (reduced(image[number], valid[number], self._refiner.reduction),)
             self._store.put(("tile", index), arrays, self._uses["tile", index])
             self._on_tile(bool(seen[number]))
 
@@ -213,7 +232,7 @@ def count_uses(tiles: Grid, windows: Grid | None, requests: Iterable[Window]) ->
     return uses
 
 
-def _reduce(image: NDArray[np.float32], valid: NDArray[np.bool_], reduction: int) -> NDArray[np.float16]:
+def reduced(image: NDArray[np.float32], valid: NDArray[np.bool_], reduction: int) -> NDArray[np.float16]:
     """(bands + 1, h, w): the image's mean over valid pixels, and the share of those."""
     bands, height, width = image.shape
     blocks = (height // reduction, reduction, width // reduction, reduction)

@@ -6,7 +6,6 @@ import functools
 import json
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +14,7 @@ import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder, staging
-from prngeo.inference.chunks import ChunkResult, chunk_result
+from prngeo.inference.chunks import PixelCounts, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
 from prngeo.inference.options import PredictOptions
@@ -149,23 +148,13 @@ def _compute(options: PredictOptions) -> Compute:
     return choose_compute(options.device)
 
 
-@dataclass
-class _Counts:
-    valid: int = 0
-    mask: int = 0
-    changed: int = 0
-
-    def add(self, result: ChunkResult) -> None:
-        self.valid += int(np.count_nonzero(result.mask <= 1))
-        self.mask += int(np.count_nonzero(result.mask == 1))
-        self.changed += int(np.count_nonzero(result.changed))
-
-
-def _rasters(job: Job, runtime: Runtime, hidden: Path, report: Report) -> tuple[dict[str, float], dict[str, _Counts]]:
+def _rasters(
+    job: Job, runtime: Runtime, hidden: Path, report: Report
+) -> tuple[dict[str, float], dict[str, PixelCounts]]:
     """Compute all chunks and finish the COGs in the hidden folder."""
     started = time.monotonic()
     name = job.scene.name
-    counts = {target.name: _Counts() for target in job.targets}
+    counts = {target.name: PixelCounts() for target in job.targets}
     chunks = job.chunks()
     specs = _specs(job)
     with ExitStack() as stack:
@@ -223,7 +212,7 @@ def _part(hidden: Path, target: str, kind: str) -> Path:
 
 
 def _vectors(
-    job: Job, hidden: Path, counts: dict[str, _Counts], report: Report, timings: dict[str, float]
+    job: Job, hidden: Path, counts: dict[str, PixelCounts], report: Report, timings: dict[str, float]
 ) -> tuple[list[str], dict[str, TargetSummary]]:
     """Polygons, styles and summaries; returns the names of all finished files."""
     started = time.monotonic()

@@ -6,12 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.models.card import FORMAT, Card
+from prngeo.models.card import FORMAT, REFINER, Card, PrnCard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,18 +21,13 @@ DEFAULT = "prngeo-rgb"
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 
+AnyCard = TypeVar("AnyCard", Card, PrnCard)
+
 
 @dataclass(frozen=True)
-class Bundle:
-    """A model on disk.
-
-    Attributes:
-        path: its folder.
-        card: what it says of itself.
-    """
-
+class _Stored:
     path: Path
-    card: Card
+    card: Card | PrnCard
 
     def check_weights(self) -> Path:
         """The file of the weights, if it is whole; torch is not needed.
@@ -66,6 +61,25 @@ class Bundle:
         return tensors
 
 
+@dataclass(frozen=True)
+class Bundle(_Stored):
+    """A model on disk.
+
+    Attributes:
+        path: its folder.
+        card: what it says of itself.
+    """
+
+    card: Card
+
+
+@dataclass(frozen=True)
+class PrnBundle(_Stored):
+    """A refiner for the scores of any segmenter, on disk; attributes as of `Bundle`."""
+
+    card: PrnCard
+
+
 def embedded_models() -> list[str]:
     """Names of the models that ship inside the package."""
     return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CARD}"))
@@ -76,6 +90,36 @@ def open_bundle(model: str | Path = DEFAULT) -> Bundle:
 
     Raises:
         UsageError: there is no such model, or its card is damaged or of another format.
+    """
+    bundle = open_any(model)
+    if isinstance(bundle, PrnBundle):
+        raise UsageError(
+            f"{model} is a refiner for the scores of another segmenter, it cannot segment by itself. Apply it with "
+            f"`prngeo refine apply --scores SCORES -m {model}`, or give a model (`prngeo models`) with -m."
+        )
+    return bundle
+
+
+def open_prn(folder: str | Path) -> PrnBundle:
+    """Open a refiner that `prngeo refine fit` wrote.
+
+    Raises:
+        UsageError: there is none, or its card is damaged or of another format.
+    """
+    bundle = open_any(folder)
+    if isinstance(bundle, Bundle):
+        raise UsageError(
+            f"{folder} is a model with a base network, not a refiner for the scores of any segmenter: use it with "
+            f"`prngeo predict SCENE -m {folder}`, or make a refiner with `prngeo refine fit`."
+        )
+    return bundle
+
+
+def open_any(model: str | Path) -> Bundle | PrnBundle:
+    """Open a bundle of either kind.
+
+    Raises:
+        UsageError: see `open_bundle`.
     """
     folder = Path(model)
     if str(model) in embedded_models():
@@ -94,6 +138,8 @@ def open_bundle(model: str | Path = DEFAULT) -> Bundle:
                 f"{path} has bundle format {content.get('format')!r}; this prngeo reads format {FORMAT}. "
                 "Train the model again, or use the prngeo version that wrote it."
             )
+        if isinstance(content, dict) and content.get("kind") == REFINER:
+            return PrnBundle(folder, PrnCard.model_validate(content))
         return Bundle(folder, Card.model_validate(content))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from error
@@ -104,7 +150,7 @@ def open_bundle(model: str | Path = DEFAULT) -> Bundle:
 
 
 def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle:
-    """Write a bundle; weights are stored as float16, the card gets their hash.
+    """Write a model; weights are stored as float16, the card gets their hash.
 
     Args:
         folder: created if missing; a bundle already there is replaced.
@@ -114,6 +160,15 @@ def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle
     Raises:
         PrngeoError: a weight is not a number, or too large for float16.
     """
+    return Bundle(folder, _write(folder, card, tensors))
+
+
+def write_prn(folder: Path, card: PrnCard, tensors: dict[str, Tensor]) -> PrnBundle:
+    """Write a refiner; arguments and errors as of `write_bundle`."""
+    return PrnBundle(folder, _write(folder, card, tensors))
+
+
+def _write(folder: Path, card: AnyCard, tensors: dict[str, Tensor]) -> AnyCard:
     import torch
     from safetensors.torch import save_file
 
@@ -136,7 +191,7 @@ def write_bundle(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Bundle
     text.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     partial.replace(folder / WEIGHTS)
     text.replace(folder / CARD)
-    return Bundle(folder, card)
+    return card
 
 
 def file_hash(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""The model card: everything a bundle says about itself, as JSON beside its weights."""
+"""The cards: everything a bundle says about itself, as JSON beside its weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT: Literal[1] = 1
+REFINER: Literal["refiner"] = "refiner"
+"""What a `PrnCard` says it is; a model's `Card` says nothing."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -157,4 +159,56 @@ class Card(_Part):
             raise ValueError(f"network needs one mean and one std for each of the bands {self.bands}")
         if self.refiner is None and any(target.refine for target in self.targets.values()):
             raise ValueError("a target is refined, but there is no refiner")
+        return self
+
+
+ScoreValues = Literal["unit", "percent", "byte", "logit"]
+"""What the numbers of scores mean, see prngeo.raster.values."""
+
+
+class PrnCard(_Part):
+    """A refiner of its own, for the scores of any segmenter; lengths in pixels are pixels of the scores.
+
+    Attributes:
+        kind: tells it from a model's card.
+        name: of the bundle.
+        license: as the person who fitted it says; empty if not said.
+        targets: classes in the order of the scores' bands, with calibration and gate.
+        class_values: value of each class on class maps; empty if there is one class alone.
+        values: what the numbers of the scores meant, where they carried no scale of their own.
+        image_bands: bands of the image it reads beside the scores; 0 if it reads none.
+        gsd: smallest and largest GSD of the scores it was fitted on, in metres; None if nothing told.
+        refiner: its network.
+        fit: options it was fitted with.
+        scenes: number of scenes.
+        pixels: labelled pixels it was fitted on.
+        validation: what was held out, in words.
+    """
+
+    format: Literal[1] = FORMAT
+    kind: Literal["refiner"] = REFINER
+    name: str
+    license: str = ""
+    targets: Annotated[dict[str, TargetCard], Field(min_length=1)]
+    class_values: dict[str, Annotated[int, Field(ge=0, le=254)]] = {}
+    values: ScoreValues = "unit"
+    image_bands: Annotated[int, Field(ge=0)] = 0
+    gsd: tuple[Positive, Positive] | None = None
+    refiner: RefinerCard
+    fit: dict[str, Any] = {}
+    scenes: Annotated[int, Field(ge=1)]
+    pixels: Annotated[int, Field(ge=0)]
+    validation: str = ""
+    weights_sha256: str = ""
+    created: str = ""
+
+    @property
+    def bands(self) -> list[str]:
+        """What it reads, in this order: a logit for each class, and the bands of the image."""
+        return [*self.targets, *(f"image band {number + 1}" for number in range(self.image_bands))]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PrnCard:
+        if self.class_values and list(self.class_values) != list(self.targets):
+            raise ValueError(f"class_values must name the classes {list(self.targets)}, got {list(self.class_values)}")
         return self

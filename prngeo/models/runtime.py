@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prngeo.errors import PrngeoError
-from prngeo.models.bundle import Bundle
+from prngeo.models.bundle import Bundle, PrnBundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
 from prngeo.models.segmenter import Segmenter
@@ -42,12 +42,12 @@ class Runtime:
         self.batch = batch if compute.device != "cpu" else 1
         tensors = bundle.tensors()
         network = build_segmenter(bundle)
-        _fill(network, tensors, "network.", bundle)
+        fill(network, tensors, "network.", bundle)
         self._network = network.to(compute.device).to(memory_format=torch.channels_last).eval()
         self._refiner: Refiner | None = None
         if bundle.card.refiner is not None:
             refiner = build_refiner(bundle)
-            _fill(refiner, tensors, "refiner.", bundle)
+            fill(refiner, tensors, "refiner.", bundle)
             self._refiner = refiner.to(compute.device).to(memory_format=torch.channels_last).eval()
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
@@ -89,9 +89,7 @@ class Runtime:
             (targets, W, W) float16: refined minus base logit.
         """
         assert self._refiner is not None, "the bundle has no refiner"
-        parts = [torch.from_numpy(part)[None].to(self.compute.device) for part in (logits, image, valid[None])]
-        with _inference(self.compute):
-            return to_half(self._refiner(*parts)[0])
+        return correction(self._refiner, self.compute, logits, image, valid)
 
     def _flips(self, tiles: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = self._network(tiles, mask).float()
@@ -100,6 +98,19 @@ class Runtime:
         for axes in ((2,), (3,), (2, 3)):
             logits = logits + self._network(tiles.flip(axes), mask.flip(axes)).float().flip(axes)
         return logits / 4
+
+
+def correction(
+    refiner: Refiner,
+    compute: Compute,
+    logits: NDArray[np.float32],
+    image: NDArray[np.float32],
+    valid: NDArray[np.float32],
+) -> NDArray[np.float16]:
+    """The correction of one window by a refiner on its device; arguments and errors as of `Runtime.refine`."""
+    parts = [torch.from_numpy(part)[None].to(compute.device) for part in (logits, image, valid[None])]
+    with _inference(compute):
+        return to_half(refiner(*parts)[0])
 
 
 @contextmanager
@@ -158,7 +169,12 @@ def make_refiner(card: RefinerCard, targets: int, bands: int) -> Refiner:
     return FastRefiner(targets, seen, card.width, card.reduction, card.detail, card.statistics)
 
 
-def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle) -> None:
+def fill(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, bundle: Bundle | PrnBundle) -> None:
+    """Load the weights of a bundle whose names begin with a prefix.
+
+    Raises:
+        PrngeoError: they do not fit.
+    """
     own = {
         name.removeprefix(prefix): t.float() if t.is_floating_point() else t
         for name, t in tensors.items()

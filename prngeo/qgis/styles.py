@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -164,6 +164,36 @@ def mask_style(target: str) -> str:
         Stop(0, Color(0, 0, 0, 0), f"no {target}"),
         Stop(1, target_color(target).opacity(MASK_ALPHA), target),
     )
+    return _palette_style(stops)
+
+
+def class_style(classes: Mapping[str, int]) -> str:
+    """Style of a class map: a color for each class, nothing elsewhere.
+
+    Args:
+        classes: value of each class.
+
+    Returns:
+        QML.
+    """
+    colors = class_colors(classes)
+    return _palette_style([Stop(value, colors[value].opacity(MASK_ALPHA), name) for name, value in classes.items()])
+
+
+def class_colors(classes: Mapping[str, int]) -> dict[int, Color]:
+    """Opaque colors of a class map by value: a target's own, else one after the other.
+
+    Args:
+        classes: value of each class.
+    """
+    colors = {
+        value: TARGET_COLORS.get(name, OTHER_COLORS[number % len(OTHER_COLORS)])
+        for number, (name, value) in enumerate(classes.items())
+    }
+    return {0: Color(0, 0, 0, 0)} | colors
+
+
+def _palette_style(stops: Sequence[Stop]) -> str:
     palette = "".join(f"<paletteEntry {stop.attributes}/>\n" for stop in stops)
     return (
         f"{HEADER}<pipe>\n"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.layer import Drawing, polygons, read_layer, to_grid
+from prngeo.raster.layer import Drawing, LayerElsewhereError, polygons, read_layer, to_grid
 from prngeo.tiling.grid import Window
 
 
@@ -35,7 +35,7 @@ class Aoi:
         to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
         pixels = shapely.affinity.affine_transform(shapely.union_all(self._drawing.shapes), to_pixels)
         if not shapely.area(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))):
-            raise UsageError(f"{what} does not touch the scene: no pixel lies inside its polygons.")
+            raise LayerElsewhereError(f"{what} does not touch the scene: no pixel lies inside its polygons.")
         self._pixels = shapely.prepared.prep(pixels)
 
     def touches(self, window: Window) -> bool:

@@ -149,6 +149,27 @@ def polygons(geometry: geopandas.GeoSeries) -> geopandas.GeoSeries:
     return parts[(parts.geom_type == "Polygon") & ~parts.is_empty]
 
 
+def apply(transform: Affine, points: NDArray[Any]) -> NDArray[np.float64]:
+    """Points, (points, 2), after an affine transformation."""
+    x, y = points.T
+    return np.stack(
+        [
+            transform.a * x + transform.b * y + transform.c,
+            transform.d * x + transform.e * y + transform.f,
+        ],
+        axis=1,
+    )
+
+
+def moved(shapes: NDArray[np.object_], transform: Affine) -> NDArray[np.object_]:
+    """Shapes, (n,), after an affine transformation; heights are dropped."""
+    return np.asarray(shapely.transform(shapely.force_2d(shapes), lambda points: apply(transform, points)), object)
+
+
+class LayerElsewhereError(UsageError):
+    """A layer that has features, but none of them on the grid."""
+
+
 class Drawing:
     """Shapes on the pixels of a grid; a pixel belongs to a polygon if its center lies inside.
 

@@ -82,7 +82,7 @@ def fit_refiner(
         maps: from scenes that the base network was not trained on.
         options: see FitOptions.
         device: where to compute.
-        on_step: is told how many steps are done.
+        on_step: is told the number of steps done, after every one.
 
     Returns:
         The refiner, in evaluation mode.

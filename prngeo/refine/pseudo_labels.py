@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from prngeo.refine.thresholds import Histogram, cut, histogram, options, plain
+from prngeo.refine.thresholds import Histogram, Numbers, cut, histogram, options, spread
 
 SMOOTHING = 1.0
 """Added to both parts of a patch's own IoU."""
@@ -37,8 +39,8 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
         thresholds the highest counts; a patch predicts nothing where nothing is better.
     """
     n, height, width = logits.shape
-    values, truth, known = (cut(part, patch) for part in (logits.float(), truth, known))
-    found = histogram(values, truth, known)
+    values = cut(logits.float(), patch)
+    found = histogram(values, cut(truth.view(torch.uint8), patch), cut(known.view(torch.uint8), patch))
     if joint:
         wanted, ratio = _joint_bins(found)
         choice = options(values, found, wanted)
@@ -46,57 +48,58 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
     else:
         choice = options(values, found, _own_bins(found))
         best = choice.best(_own(choice.counts))
-    rows, _, columns, _ = values.shape
-    thresholds = choice.threshold[best].view(rows, 1, columns, 1)
-    labels = torch.as_tensor(plain(values) >= plain(thresholds))
-    return labels.view(n, -1, columns * patch)[:, :height, :width]
+    labels = torch.as_tensor(values >= spread(choice.thresholds[best], values))
+    return labels.view(n, -1, values.shape[2])[:, :height, :width]
 
 
-def _own(counts: Tensor) -> Tensor:
-    """IoU of each patch, float64, of (2, ...) true positives and union."""
-    smoothed = counts.double() + SMOOTHING
-    return smoothed[0] / smoothed[1]
+def _own(counts: Numbers) -> NDArray[np.float64]:
+    """IoU of each patch of (2, ...) true positives and union."""
+    smoothed = counts + SMOOTHING
+    iou: NDArray[np.float64] = smoothed[0] / smoothed[1]
+    return iou
 
 
-def _own_bins(found: Histogram) -> Tensor:
-    hits, union = found.counts.double() + SMOOTHING
-    return hits[:, 1:] / union[:, :-1] >= (hits / union).amax(1, keepdim=True)
+def _own_bins(found: Histogram) -> NDArray[np.bool_]:
+    hits, union = found.counts + SMOOTHING
+    wanted: NDArray[np.bool_] = hits[:, 1:] / union[:, :-1] >= (hits / union).max(1, keepdims=True)
+    return wanted
 
 
-def _joint_bins(found: Histogram) -> tuple[Tensor, Ratio]:
+def _joint_bins(found: Histogram) -> tuple[NDArray[np.bool_], Ratio]:
     """Bins that can hold a threshold of the best combination, and a ratio that is reached without them."""
-    bounds = torch.stack([found.counts[0, :, 1:], found.counts[1, :, :-1]])
+    bounds = np.stack([found.counts[0, :, 1:], found.counts[1, :, :-1]])
     chosen, low = _dinkelbach(*_rows(found.counts), (0, 1))
     _, high = _dinkelbach(*_rows(bounds), low)
-    reached = found.counts.flatten(1)[:, chosen]
+    reached = found.counts.reshape(2, -1)[:, chosen]
     # The optimum lies between the ratios. A bound below a score reached at both of them is so at any in between.
     wanted = [_gain(bounds, ratio) >= _gain(reached, ratio)[:, None] for ratio in (low, high)]
     return wanted[0] | wanted[1], low
 
 
-def _rows(counts: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _rows(counts: Numbers) -> tuple[Numbers, Callable[[Numbers], Numbers]]:
     """(2, patches, options) as `_dinkelbach` wants them."""
     patches, size = counts.shape[1:]
-    first = torch.arange(0, patches * size, size, device=counts.device)
-    return counts.flatten(1), lambda score: score.view(patches, size).argmax(1) + first
+    first = np.arange(0, patches * size, size)
+    return counts.reshape(2, -1), lambda score: score.reshape(patches, size).argmax(1) + first
 
 
-def _dinkelbach(counts: Tensor, best: Callable[[Tensor], Tensor], ratio: Ratio) -> tuple[Tensor, Ratio]:
+def _dinkelbach(counts: Numbers, best: Callable[[Numbers], Numbers], ratio: Ratio) -> tuple[Numbers, Ratio]:
     """The options that together have the largest ratio of true positives to union, and that ratio.
 
     Args:
-        counts: (2, options) int64, true positives and union.
-        best: from the score of all options, int64, to (patches,) the numbers of the best of every patch.
+        counts: (2, options), true positives and union.
+        best: from the score of all options to (patches,) the numbers of the best of every patch.
         ratio: where to start, no more than the largest.
     """
     while True:
         chosen = best(_gain(counts, ratio))
-        hits, union = counts.index_select(1, chosen).sum(1).tolist()
+        hits, union = counts.take(chosen, 1).sum(1).tolist()
         if hits * ratio[1] <= ratio[0] * union:
             return chosen, ratio
         ratio = hits, union
 
 
-def _gain(counts: Tensor, ratio: Ratio) -> Tensor:
+def _gain(counts: Numbers, ratio: Ratio) -> Numbers:
     """TP - ratio * union, times the ratio's denominator: integers, so that equals are equal."""
-    return torch.sub(counts[0] * ratio[1], counts[1], alpha=ratio[0])
+    gain: Numbers = counts[0] * ratio[1] - counts[1] * ratio[0]
+    return gain

@@ -10,9 +10,9 @@ import numpy as np
 import pyproj
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 
 from prngeo.raster.gsd import measure_gsd
+from prngeo.raster.layer import apply
 from prngeo.vectorize.outlines import Floats, Geometries
 
 
@@ -123,23 +123,6 @@ def named_system(wkt: str) -> pyproj.CRS:
     crs = pyproj.CRS.from_wkt(wkt)
     code = crs.to_epsg(min_confidence=100)
     return crs if code is None else pyproj.CRS.from_epsg(code)
-
-
-def apply(transform: Affine, points: NDArray[Any]) -> Floats:
-    """Points, (points, 2), after an affine transformation."""
-    x, y = points.T
-    return np.stack(
-        [
-            transform.a * x + transform.b * y + transform.c,
-            transform.d * x + transform.e * y + transform.f,
-        ],
-        axis=1,
-    )
-
-
-def moved(shapes: NDArray[np.object_], transform: Affine) -> NDArray[np.object_]:
-    """Shapes, (n,), after an affine transformation; heights are dropped."""
-    return np.asarray(shapely.transform(shapely.force_2d(shapes), lambda points: apply(transform, points)), object)
 
 
 def _metres_per_unit(crs: pyproj.CRS, point: tuple[float, float]) -> tuple[float, float]:

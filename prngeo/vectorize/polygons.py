@@ -11,9 +11,10 @@ import numpy as np
 import shapely
 
 from prngeo.errors import UsageError
+from prngeo.raster.layer import apply
 from prngeo.vectorize.mask import Mask, as_mask, opened, reading
 from prngeo.vectorize.outlines import Geometries, trace
-from prngeo.vectorize.plane import Plane, apply
+from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.regularize import regularize as straighten
 from prngeo.vectorize.regularize import wall_groups
 from prngeo.vectorize.runs import Labels, Runs, fill_holes, read_runs, touches_edge, without_small

@@ -20,6 +20,7 @@ from study import report
 from study.bases import BASES, EMBEDDED, BaseLogits, Schedule
 from study.cells import ABLATIONS, FAST, ROWS, Cells
 from study.data import CORE, DATA_SETS, load
+from study.planted import KINDS
 from study.planted import run as run_planted
 from study.shift import COUNTS, METHODS, Shift, banepa, spread
 
@@ -90,8 +91,8 @@ def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> No
             for count, method in product(COUNTS, METHODS):
                 shift.run(method, count)
     if "planted" in options.parts:
-        for target in ("buildings", "roads"):
-            run_planted(target, 1.0, FAST, options.work, compute)
+        for kind, target in product(KINDS, ("buildings", "roads")):
+            run_planted(target, kind, FAST, options.work, compute)
     if "ablations" in options.parts:
         for data, base in ABLATED:
             one = cells(data, base)

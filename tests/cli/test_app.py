@@ -45,6 +45,7 @@ def _imported(process, arguments):
         *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
         *(["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]),
         *(["qgis"], ["qgis", "project"], ["qgis", "install"], ["qgis", "doctor"], ["qgis", "package"]),
+        *(["refine"], ["refine", "fit"], ["refine", "apply"]),
     ],
 )
 def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
@@ -56,8 +57,21 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for verb in ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "qgis", "doctor", "train", "synth"):
-        shown = cli(verb, "--help")
+    verbs = (
+        "predict",
+        "vectorize",
+        "check",
+        "evaluate",
+        "diagnose",
+        "models",
+        "qgis",
+        "doctor",
+        "train",
+        "synth",
+        "refine",
+    )
+    for verb in (*verbs, "refine fit", "refine apply"):
+        shown = cli(*verb.split(), "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80
 
@@ -73,6 +87,9 @@ def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
         ["predict", "nosuch*.tif"],
         ["check", "nosuch.tif"],
         ["models", "show", "nosuch"],
+        ["refine", "fit", "--scores", "nosuch*.tif", "--labels", "a.gpkg", "-o", "my.prn"],
+        ["refine", "fit", "--scores", "a.tif", "--labels", "a.gpkg", "-o", "my.prn", "--window", "100"],
+        ["refine", "apply", "--scores", "nosuch.tif", "-m", "nosuch.prn"],
         ["train", "nosuch.yaml"],
     ],
 )

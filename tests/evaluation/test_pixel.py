@@ -16,12 +16,12 @@ from prngeo.evaluation.pixel import (
     average_precision,
     by_bin,
     calibration_error,
+    level_of,
     mask_metrics,
     relaxed_metrics,
     reliability,
     threshold_curve,
 )
-from prngeo.evaluation.values import level_of
 
 
 def counts(*values):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from prngeo.inference.chunks import Resampling
-from prngeo.inference.mosaic import Mosaic, _reduce
+from prngeo.inference.mosaic import Mosaic, reduced
 from prngeo.models.card import Card, NetworkCard, RefinerCard, TargetCard
 from prngeo.raster.store import TileStore
 from prngeo.tiling.blend import blend
@@ -332,10 +332,10 @@ def test_reduced_image_is_the_mean_of_valid_pixels():
     image, valid = rng.random((3, 64, 64), np.float32), rng.random((64, 64)) < 0.4
     valid[:8] = False
     valid[20:24] = True
-    reduced = _reduce(image * valid, valid, 4)
+    small = reduced(image * valid, valid, 4)
     blocks = np.ma.masked_array(image, np.broadcast_to(~valid, image.shape)).reshape(3, 16, 4, 16, 4)
-    np.testing.assert_allclose(reduced[:3], blocks.mean((2, 4)).filled(0), atol=1e-3)
-    np.testing.assert_allclose(reduced[3], valid.reshape(16, 4, 16, 4).mean((1, 3)), atol=1e-3)
-    assert not reduced[:, :2].any()
-    for part in (_reduce((image * valid)[:, 4:36, 16:48], valid[4:36, 16:48], 4), ):  # fmt: skip
-        np.testing.assert_array_equal(part, reduced[:, 1:9, 4:12])
+    np.testing.assert_allclose(small[:3], blocks.mean((2, 4)).filled(0), atol=1e-3)
+    np.testing.assert_allclose(small[3], valid.reshape(16, 4, 16, 4).mean((1, 3)), atol=1e-3)
+    assert not small[:, :2].any()
+    for part in (reduced((image * valid)[:, 4:36, 16:48], valid[4:36, 16:48], 4), ):  # fmt: skip
+        np.testing.assert_array_equal(part, small[:, 1:9, 4:12])

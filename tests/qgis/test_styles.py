@@ -14,6 +14,8 @@ from rasterio.transform import from_origin
 from shapely import LineString, box
 
 from prngeo.qgis.styles import (
+    class_colors,
+    class_style,
     correction_style,
     line_style,
     mask_colormap,
@@ -28,6 +30,15 @@ from tests.qgis.real import run_in_qgis, skip_if_missing
 
 TARGETS = ["roads", "buildings", "swimming pools", 'odd "<&>" name']
 STYLES = [polygon_style, line_style, mask_style, probability_style, correction_style]
+
+
+def test_a_class_map_shows_every_class_in_a_color_of_its_own() -> None:
+    classes = {"roads": 3, 'odd "<&>" name': 1, "water": 7, "trees": 250}
+    entries = ElementTree.fromstring(class_style(classes)).findall(".//paletteEntry")
+    assert {entry.attrib["label"]: int(entry.attrib["value"]) for entry in entries} == classes
+    assert len({entry.attrib["color"] for entry in entries}) == 4
+    assert class_colors(classes)[3] == target_color("roads")
+    assert class_colors(classes)[0].alpha == 0
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -215,6 +215,23 @@ def test_no_spread_of_logits_hides_the_best_threshold(kind, at_once, monkeypatch
         assert gained == 0  # no combination has a larger ratio (Dinkelbach)
 
 
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_give_the_labels_that_arrays_give(kind, joint, monkeypatch):
+    """A GPU works on tensors, the CPU on arrays; here the tensors are on the CPU."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    logits = spread(kind, (2, 20, 26), rng)
+    truth = torch.from_numpy(rng.random(logits.shape) < 0.2) | (logits > 0.7)
+    known = torch.from_numpy(rng.random(logits.shape) < 0.9)
+    logits[~known] = torch.nan
+    cases = [(logits, truth, known, patch, joint) for patch in (1, 7, 20)]
+    arrays = [pseudo_labels(*case) for case in cases]
+    monkeypatch.setattr(thresholds, "plain", lambda tensor: tensor)
+    for case, expected in zip(cases, arrays, strict=True):
+        assert expected.any()
+        assert torch.equal(pseudo_labels(*case), expected)
+
+
 @settings(deadline=None)
 @given(maps(), st.booleans())
 def test_of_equally_good_thresholds_the_highest_counts(case, joint):

@@ -1,4 +1,7 @@
-"""Towns with a planted bias: one side of each lies in haze. How much of what that costs does PRN win back?
+"""Towns with a planted bias. How much of what it costs does PRN win back?
+
+Two ways to plant it: `logits` adds a smooth random field to the base logits, so that their order within a small
+neighborhood stays; `haze` puts one side of every town in haze before the base sees it, which also hides things.
 
 The share is (refined - biased) / (unbiased - biased), of pooled IoUs on towns that PRN was not fitted on; every IoU at
 the best single threshold of the fitting towns.
@@ -20,6 +23,7 @@ from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime
 from prngeo.refine.fit import LogitMap
 from prngeo.synth import make_town
+from prngeo.synth.fields import smooth_noise
 from prngeo.tiling.grid import Window
 from prngeo.training.logits import as_map, region_logits
 from prngeo.training.regions import CachedRegion, Region
@@ -32,6 +36,11 @@ logger = logging.getLogger(__name__)
 SIZE, GSD = 1024, 0.5
 FIT, TEST = range(900, 906), range(950, 954)
 """Seeds; the embedded model was trained on others."""
+KINDS = ("logits", "haze")
+HAZE = 1.0
+"""Its amplitude, see prngeo.synth.make_town."""
+FIELD, WAVELENGTH = 2.0, 200.0
+"""Standard deviation of the field of logits, and the distance in pixels over which it changes."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,14 @@ class Planted:
 
     Attributes:
         target: roads or buildings.
-        bias: amplitude of the haze, see prngeo.synth.make_town.
+        kind: logits or haze.
         settings: of PRN.
         work: where logits are kept.
         compute: device and precision.
     """
 
     target: str
-    bias: float
+    kind: str
     settings: Prn
     work: Path
     compute: Compute
@@ -56,7 +65,7 @@ class Planted:
         """IoUs and the share that is won back."""
         device = torch.device(self.compute.device)
         fit, test, plain_fit, plain = (
-            self._maps(seeds, bias) for seeds, bias in ((FIT, self.bias), (TEST, self.bias), (FIT, 0.0), (TEST, 0.0))
+            self._maps(seeds, kind) for seeds, kind in ((FIT, self.kind), (TEST, self.kind), (FIT, ""), (TEST, ""))
         )
         refiner, seconds = prn.fit(self.settings, fit, device)
         refined = [[prn.refine(self.settings, refiner, tile, device) for tile in part] for part in (fit, test)]
@@ -68,11 +77,12 @@ class Planted:
         lost = scores["unbiased"] - scores["biased"]
         share = (scores["refined"] - scores["biased"]) / lost
         return {
-            "target": self.target, "bias": self.bias, **scores, "share": share, "fit_seconds": seconds,
+            "target": self.target, "kind": self.kind, **scores, "share": share, "fit_seconds": seconds,
             "fit_towns": len(FIT), "test_towns": len(TEST), "settings": asdict(self.settings),
         }  # fmt: skip
 
-    def _maps(self, seeds: Sequence[int], bias: float) -> list[LogitMap]:
+    def _maps(self, seeds: Sequence[int], kind: str) -> list[LogitMap]:
+        bias = HAZE if kind == "haze" else 0.0
         bundle = open_bundle()
         channel = list(bundle.card.targets).index(self.target)
         runtime, found = None, []
@@ -84,16 +94,20 @@ class Planted:
                 runtime = runtime or Runtime(bundle, self.compute)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.save(path, region_logits(item, runtime, bundle.card, refine=False).base.astype(np.float16))
-            found.append(as_map(item, np.load(path)[channel : channel + 1], self.settings.reduction))
+            logits = np.load(path)[channel : channel + 1].astype(np.float32)
+            if kind == "logits":
+                at = np.arange(SIZE, dtype=float)
+                logits += FIELD * smooth_noise(at, at, WAVELENGTH, seed)
+            found.append(as_map(item, logits, self.settings.reduction))
         return found
 
 
-def run(target: str, bias: float, settings: Prn, work: Path, compute: Compute) -> None:
+def run(target: str, kind: str, settings: Prn, work: Path, compute: Compute) -> None:
     """Keep the result as a file, if it is missing."""
-    path = work / "planted" / f"{target}-{bias}.json"
+    path = work / "planted" / f"{target}-{kind}.json"
     if path.exists():
         return
-    result = Planted(target, bias, settings, work, compute).run()
+    result = Planted(target, kind, settings, work, compute).run()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, default=float))
     logger.info("planted bias: %s", {key: result[key] for key in ("target", "biased", "refined", "unbiased", "share")})

@@ -133,10 +133,10 @@ def _shift(rows: dict) -> str:
 
 
 def _planted(towns: list[dict]) -> str:
-    lines = ["| target | IoU in haze | with PRN | the same towns without haze | won back |", "|---|---|---|---|---|"]
+    lines = ["| bias planted in | target | biased IoU | with PRN | without the bias | won back |", "|---|" + "---|" * 5]
     for row in towns:
         figures = " | ".join(f"{row[name]:.3f}" for name in ("biased", "refined", "unbiased"))
-        lines.append(f"| {row['target']} | {figures} | {100 * row['share']:.0f} % |")
+        lines.append(f"| {row['kind']} | {row['target']} | {figures} | {100 * row['share']:.0f} % |")
     return "\n".join(lines if towns else [MISSING]) + "\n"
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from prngeo.evaluation.bootstrap import intervals, paired_intervals, pooled
 from prngeo.evaluation.metrics import figures
-from prngeo.evaluation.pixel import BINS, LEVELS, Floats, by_bin, ratio
-from prngeo.evaluation.values import level_of
+from prngeo.evaluation.pixel import BINS, LEVELS, Floats, by_bin, level_of, ratio
 from prngeo.tiling.dilate import dilate
 
 RELAX, BOUNDARY = 3.0, 2.0

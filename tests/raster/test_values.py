@@ -6,8 +6,8 @@ import rasterio
 from affine import Affine
 
 from prngeo.errors import UsageError
-from prngeo.evaluation.values import check_values, find_meaning
 from prngeo.raster.validity import ValidityRule
+from prngeo.raster.values import check_values, find_meaning
 
 
 @pytest.fixture

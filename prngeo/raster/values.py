@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
-from prngeo.evaluation.options import Values
-from prngeo.evaluation.pixel import LEVELS, STEP
 from prngeo.raster.source import reading
 from prngeo.raster.validity import ValidityRule
 from prngeo.tiling.grid import Window
+
+Values = Literal["auto", "mask", "unit", "percent", "byte", "logit"]
+"""What the numbers of a raster mean: 0/1, probability in 0..1, 0..100 or 0..255, or a logit."""
 
 OVERSHOOT = 1e-3
 """Of a probability: cubic resampling leaves values that far outside of 0..1, which are cut."""
@@ -40,6 +41,8 @@ class Meaning:
         top: of a mask that was recognized by its values, the value of objects (1 or 255); None if the user called it
             a mask, and then everything but 0 is an object.
         guessed: a scale of probabilities that values alone told, so that it should be shown.
+        values: the user's word for it.
+        step: distance of stored probabilities; 0 for floats.
     """
 
     kind: Literal["mask", "probability"]
@@ -50,16 +53,31 @@ class Meaning:
     option: str
     top: int | None = None
     guessed: bool = False
+    values: Values = "unit"
+    step: float = 0.0
 
     def probability(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of stored values of any shape."""
         scaled = values.astype(np.float64) * self.scale + self.offset
         return 0.5 + 0.5 * np.tanh(0.5 * scaled) if self.logit else np.clip(scaled, 0, 1)
 
+    def logits(self, values: NDArray[Any], limit: float) -> NDArray[np.float32]:
+        """Logits log(p / (1 - p)) of stored values of any shape.
 
-def level_of(probability: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Levels 0..250 of probabilities: the number of whole steps of 0.004 in them."""
-    return np.clip(np.floor((probability + SLACK) / STEP), 0, LEVELS - 1).astype(np.int64)
+        A probability nearer to 0 or 1 than half a stored step is taken for half a step, as it may have been rounded.
+
+        Args:
+            values: as stored.
+            limit: logits are clamped to this absolute value.
+        """
+        if self.logit:
+            logits = values.astype(np.float64) * self.scale + self.offset
+        else:
+            least = self.step / 2 or 1e-12
+            probability = np.clip(self.probability(values), least, 1 - least)
+            logits = np.log(probability) - np.log1p(-probability)
+        clamped: NDArray[np.float32] = np.clip(logits, -limit, limit).astype(np.float32)
+        return clamped
 
 
 def find_meaning(
@@ -70,8 +88,8 @@ def find_meaning(
     Args:
         path: as opened.
         what: how messages call it, such as `TRUTH roads.tif`.
-        dataset: the raster; its first band counts.
-        rule: tells its valid pixels.
+        dataset: the raster.
+        rule: tells its valid pixels and the bands that count, all of the same kind.
         wanted: what the user says; "auto" looks at samples of the values. A band that carries a scale needs no more
             than that to be a probability, so "percent" and "byte" are not applied on top of it.
         option: the option by which the user says it.
@@ -79,24 +97,35 @@ def find_meaning(
     Raises:
         UsageError: the values fit nothing known, or not what was told.
     """
-    scale, offset = float(dataset.scales[0]), float(dataset.offsets[0])
+    first = rule.bands[0] - 1
+    scale, offset = float(dataset.scales[first]), float(dataset.offsets[first])
+    step = 1.0 if np.dtype(dataset.dtypes[first]).kind in "iu" else 0.0
     if (scale, offset) != (1.0, 0.0) and wanted in ("auto", "unit", "percent", "byte"):
-        return Meaning("probability", scale, offset, False, f"a probability, stored with scale {scale:g}", option)
+        told = f"a probability, stored with scale {scale:g}"
+        return Meaning("probability", scale, offset, False, told, option, step=step * abs(scale))
     sample, guessed = _sample(path, dataset, rule), False
     if not sample.size:
         sample = _first_valid(path, what, dataset, rule)
     if wanted == "mask":
-        return Meaning("mask", 1.0, 0.0, False, "a mask", option)
+        return Meaning("mask", 1.0, 0.0, False, "a mask", option, values="mask")
     if wanted == "auto":
         objects = set(np.unique(sample).tolist()) - {0}
         if objects <= {1} or objects <= {255} or (len(objects) == 1 and sample.dtype.kind in "ub"):
             top = int(max(objects, default=1))
-            return Meaning("mask", 1.0, 0.0, False, f"a mask of 0 and {top}", option, top)
+            return Meaning("mask", 1.0, 0.0, False, f"a mask of 0 and {top}", option, top, values="mask")
         wanted, guessed = _guess(what, sample, option), True
     top = {"unit": 1, "percent": 100, "byte": 255, "logit": 1}[wanted]
     told = "a logit" if wanted == "logit" else f"a probability in 0..{top}"
     meaning = Meaning(
-        "probability", scale / top, offset / top, wanted == "logit", told, option, None, guessed and top > 1
+        "probability",
+        scale / top,
+        offset / top,
+        wanted == "logit",
+        told,
+        option,
+        guessed=guessed and top > 1,
+        values=wanted,
+        step=step / top,
     )
     check_values(what, sample, meaning)
     return meaning
@@ -170,9 +199,9 @@ def _sample(path: str, dataset: DatasetReader, rule: ValidityRule) -> NDArray[An
             window = Window(row, col, min(_SIDE, dataset.height - row), min(_SIDE, dataset.width - col))
             with reading(path, window):
                 place = rasterio.windows.Window(window.col, window.row, window.width, window.height)
-                values = dataset.read([1], window=place)
+                values = dataset.read(list(rule.bands), window=place)
                 valid = rule.read(dataset, window, values=values)
-            parts.append(values[0][valid])
+            parts.append(values[:, valid].ravel())
     return np.concatenate(parts)
 
 
@@ -186,10 +215,10 @@ def _first_valid(path: str, what: str, dataset: DatasetReader, rule: ValidityRul
     for row in range(0, dataset.height, rows):
         window = Window(row, 0, min(rows, dataset.height - row), dataset.width)
         with reading(path, window):
-            values = dataset.read([1], window=((window.row, window.row_end), (0, dataset.width)))
+            values = dataset.read(list(rule.bands), window=((window.row, window.row_end), (0, dataset.width)))
             valid = rule.read(dataset, window, values=values)
         if valid.any():
-            return np.asarray(values[0][valid])
+            return np.asarray(values[:, valid].ravel())
     raise UsageError(
         f"{what} holds no valid pixel: all of it is nodata. Check its nodata value with `gdalinfo -stats`."
     )

@@ -1,4 +1,4 @@
-"""What an evaluation compares: masks, probabilities and vector layers, each read by windows of one common grid."""
+"""Masks, probabilities and vector layers to compare or learn from, each read by windows of one common grid."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from prngeo.errors import UsageError
-from prngeo.evaluation.options import Values
-from prngeo.evaluation.values import SLACK, Meaning, check_values, find_meaning
 from prngeo.raster.align import AlignedBand
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.layer import Drawing, polygons, to_grid
+from prngeo.raster.layer import Drawing, LayerElsewhereError, moved, polygons, to_grid
 from prngeo.raster.source import open_dataset, public_path
 from prngeo.raster.validity import ValidityRule
+from prngeo.raster.values import SLACK, Meaning, Values, check_values, find_meaning
 from prngeo.tiling.grid import Window
-from prngeo.vectorize.plane import moved
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -120,7 +118,7 @@ class RasterSource:
     ) -> None:
         self.what, self.objects = what, 0
         self.warnings: list[str] = []
-        _check_systems(what, dataset, grid)
+        check_systems(what, dataset, grid)
         rule = ValidityRule.of(dataset, (1,))
         with_zero = replace(rule, nodata=(None,)) if rule.nodata == (0.0,) else rule
         self._meaning: Meaning = find_meaning(path, what, dataset, with_zero, values, option)
@@ -173,6 +171,7 @@ class LayerSource:
         may_be_empty: a layer without features is one that predicts nothing.
 
     Raises:
+        LayerElsewhereError: it lies wholly outside of the grid.
         UsageError: it holds neither, or lines and no width, or no coordinate system where the grid has one.
     """
 
@@ -197,7 +196,7 @@ class LayerSource:
         if not len(frame):
             self.warnings.append(f"{what} holds no feature: it predicts nothing.")
         elif not len(placed) or not len(Drawing(placed.to_numpy(), ground.grid).near(ground.grid.extent)):
-            raise UsageError(
+            raise LayerElsewhereError(
                 f"{what} does not touch the raster beside it: none of its {len(frame)} features lies there. Check that "
                 "both are of the same place and in the coordinate system they claim."
             )
@@ -238,8 +237,12 @@ def _widened(lines: NDArray[np.object_], width: float) -> NDArray[np.object_]:
     return np.concatenate([shapely.buffer(lines, width / 2, cap_style="flat", join_style="round"), meeting])
 
 
-def _check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:
-    """Refuse what cannot be laid on the grid."""
+def check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:
+    """Refuse a raster that cannot be laid on a grid.
+
+    Raises:
+        UsageError: only one has a coordinate system, or neither has and their sizes differ.
+    """
     if (dataset.crs is None) == (grid.crs is None):
         plain = dataset.crs is None and dataset.transform.is_identity and grid.transform.is_identity
         if plain and dataset.shape != (grid.height, grid.width):
@@ -272,13 +275,24 @@ def opened(path: str, what: str) -> Iterator[DatasetReader]:
     Raises:
         UsageError: it cannot be read, or holds several bands (an alpha band does not count).
     """
-    with open_dataset(path) as dataset:
+    with opened_bands(path, what) as dataset:
         bands = [name for name in dataset.colorinterp if name.name != "alpha"]
         if len(bands) > 1:
             raise UsageError(
                 f"{what} holds {dataset.count} bands; a mask or probability raster has one. Take it out, for example "
                 f"with `gdal_translate -b 1 {public_path(path)} one.tif`."
             )
+        yield dataset
+
+
+@contextmanager
+def opened_bands(path: str, what: str) -> Iterator[DatasetReader]:
+    """An open raster of real numbers whose pixels have a place.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    with open_dataset(path) as dataset:
         if np.dtype(dataset.dtypes[0]).kind == "c":
             raise UsageError(f"{what} holds complex numbers; a mask or probability raster holds real ones.")
         t = dataset.transform
