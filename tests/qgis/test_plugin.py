@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -148,9 +147,6 @@ def vectorized(place: Place) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def refined(place: Place) -> dict[str, Any]:
-    """What the algorithm answers; empty while this prngeo has no verb `refine`."""
-    if importlib.util.find_spec("prngeo.cli.refine") is None:
-        return {}
     from prngeo.cli.app import run
 
     labels, scores, refiner = (
@@ -170,8 +166,6 @@ def refined(place: Place) -> dict[str, Any]:
 
 
 def test_refine_writes_styled_rasters(session: dict[str, Any], refined: dict[str, Any]) -> None:
-    if not refined:
-        pytest.skip("this prngeo has no verb refine")
     layers = {Path(source).stem: session["opened"][source] for source in refined["results"]["LAYERS"]}
     assert {name: layer["type"] for name, layer in layers.items()} == {
         "s_roads_mask": "paletted",
@@ -252,7 +246,7 @@ def session(
     given = {
         "sources": [
             *predicted["results"]["LAYERS"],
-            *refined.get("results", {}).get("LAYERS", []),
+            *refined["results"]["LAYERS"],
             *(results["OUTPUT"], results["CENTERLINES"]),
         ],
         "predict": predict | {"THRESHOLD": 0.1, "DEVICE": "cpu"},
