@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+
+if TYPE_CHECKING:
+    from prngeo.export import ExportResult
 
 # Small networks: threads of several test runs beside each other only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a fast random network; PRN is enabled for roads and disabled for buildings."""
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """That model exported for ONNX Runtime, in float32."""
+    from prngeo.export import export_model
+
+    return export_model(tiny_model, "onnx", tmp_path_factory.mktemp("export") / "onnx")
 
 
 def make_tiny_model(folder: Path, *, refiner_scale: float = 0.05, window: int = 256, tile: int = 128) -> Path:

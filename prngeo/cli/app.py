@@ -13,6 +13,7 @@ from prngeo import __version__
 from prngeo.cli.check import check
 from prngeo.cli.doctor import doctor
 from prngeo.cli.evaluate import diagnose, evaluate
+from prngeo.cli.export import export
 from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
@@ -52,6 +53,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(qgis_app, name="qgis")
 app.command()(doctor)
 app.command(no_args_is_help=True)(train)
+app.command(no_args_is_help=True)(export)
 app.command(no_args_is_help=True)(synth)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 from rich.text import Text
 
@@ -99,7 +100,6 @@ def _print_targets(targets: dict[str, TargetCard]) -> None:
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     card = bundle.card
-    weights = bundle.path / WEIGHTS
     refiner = card.refiner
     stretch = f"percentiles {card.scaling.percentiles[0]:g} to {card.scaling.percentiles[1]:g}"
     return [
@@ -111,9 +111,14 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("network", f"{card.network.architecture} on {card.network.encoder}"),
         ("refiner", f"PRN {refiner.variant}, window {refiner.window} px" if refiner else "none"),
         ("created", card.created or "unknown"),
-        ("weights", f"{size(weights.stat().st_size) if weights.is_file() else 'missing'}, {weights}"),
-        ("SHA-256", card.weights_sha256),
+        ("runs on", f"ONNX Runtime, CPU, weights {card.graphs.precision}" if card.graphs else "torch"),
+        *(row for name, digest in bundle.files.items() for row in _file_rows(bundle.path / name, digest)),
     ]
+
+
+def _file_rows(path: Path, digest: str) -> list[tuple[str, str]]:
+    label = "weights" if path.name == WEIGHTS else path.stem
+    return [(label, f"{size(path.stat().st_size) if path.is_file() else 'missing'}, {path}"), ("SHA-256", digest)]
 
 
 def _target_row(name: str, target: TargetCard) -> tuple[str, ...]:

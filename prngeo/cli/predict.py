@@ -70,7 +70,8 @@ def predict(
             "--model",
             "-m",
             metavar="MODEL",
-            help="Name of an embedded model (`prngeo models`) or folder of a trained one.",
+            help="Name of an embedded model (`prngeo models`) or folder of a trained or exported one. An exported one "
+            "(`prngeo export --to onnx`) runs on the CPU by ONNX Runtime, without torch.",
             rich_help_panel=MODEL,
         ),
     ] = "prngeo-rgb",

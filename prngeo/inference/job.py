@@ -125,7 +125,12 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
     overlap = card.overlap if options.overlap is None else options.overlap
     if overlap > tile // 2:
         raise UsageError(f"--overlap {overlap} is more than half of --tile {tile}.")
-    bundle.check_weights()
+    if card.graphs is not None and tile != card.tile:
+        raise UsageError(
+            f"--tile {tile}: {bundle.path} was exported for tiles of {card.tile} px. Leave --tile out, or give -m the "
+            "model it was exported from."
+        )
+    bundle.check_files()
     with open_for_model(scene, card, options) as opened:
         _refuse_too_coarse(opened, card)
         shape = (opened.model_height, opened.model_width)

@@ -50,7 +50,7 @@ class Layout(Protocol):
 
 
 class Networks(Protocol):
-    """What segments and refines; see prngeo.models.runtime.Runtime."""
+    """What segments and refines; see prngeo.models.runtime.Runtime and prngeo.models.onnx_runtime.OnnxRuntime."""
 
     batch: int
 

@@ -17,7 +17,8 @@ from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder
 from prngeo.inference.chunks import PixelCounts, chunk_result
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
-from prngeo.inference.options import PredictOptions
+from prngeo.inference.mosaic import Networks
+from prngeo.inference.options import Device, PredictOptions
 from prngeo.inference.outputs import (
     KINDS,
     LINES,
@@ -46,7 +47,7 @@ STRAIGHT = "buildings"
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-    from prngeo.models.devices import Compute
+    from prngeo.models.onnx_runtime import OnnxRuntime
     from prngeo.models.runtime import Runtime
 
 
@@ -93,8 +94,7 @@ def predict(
                 "and alpha band with `gdalinfo -stats`."
             )
         warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
-        compute = _compute(options)
-        runtime = _runtime(job.bundle, compute, options.tta)
+        runtime = _runtime(job.bundle, options)
         with staging(job.folder, job.scene.name) as hidden:
             timings, counts = _rasters(job, runtime, hidden, report)
             if not any(count.valid for count in counts.values()):
@@ -104,7 +104,7 @@ def predict(
                 )
             names, summaries = _vectors(job, hidden, counts, report, timings)
             seconds = time.monotonic() - started
-            content = make_record(job, compute, timings, summaries, seconds, warnings)
+            content = make_record(job, runtime.facts(), timings, summaries, seconds, warnings)
             unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, scene).warning
             warnings += [unnamed] if unnamed else []
             content["warnings"] = warnings
@@ -130,26 +130,26 @@ def _kinds(options: PredictOptions) -> tuple[Kind, ...]:
     return KINDS if options.refine else ("probability", "mask")
 
 
+def _runtime(bundle: Bundle, options: PredictOptions) -> Runtime | OnnxRuntime:
+    """The networks, kept for the next scene of the same run."""
+    return _runtime_of(bundle.path, tuple(bundle.files.values()), options.device, options.tta)
+
+
 @functools.lru_cache(maxsize=1)
-def _runtime_of(path: Path, digest: str, compute: Compute, tta: bool) -> Runtime:
+def _runtime_of(path: Path, digests: tuple[str, ...], device: Device, tta: bool) -> Runtime | OnnxRuntime:
+    bundle = open_bundle(path)
+    if bundle.card.graphs is not None:
+        from prngeo.models.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(bundle, device, tta)
+    from prngeo.models.devices import choose_compute
     from prngeo.models.runtime import Runtime
 
-    return Runtime(open_bundle(path), compute, tta)
-
-
-def _runtime(bundle: Bundle, compute: Compute, tta: bool) -> Runtime:
-    """The networks, kept for the next scene of the same run."""
-    return _runtime_of(bundle.path, bundle.card.weights_sha256, compute, tta)
-
-
-def _compute(options: PredictOptions) -> Compute:
-    from prngeo.models.devices import choose_compute
-
-    return choose_compute(options.device)
+    return Runtime(bundle, choose_compute(device), tta)
 
 
 def _rasters(
-    job: Job, runtime: Runtime, hidden: Path, report: Report
+    job: Job, runtime: Networks, hidden: Path, report: Report
 ) -> tuple[dict[str, float], dict[str, PixelCounts]]:
     """Compute all chunks and finish the COGs in the hidden folder."""
     started = time.monotonic()

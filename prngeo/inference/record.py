@@ -6,7 +6,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rasterio
 
@@ -14,22 +14,28 @@ from prngeo import __version__
 from prngeo.inference.job import Job
 from prngeo.inference.result import TargetSummary, peak_memory
 
-if TYPE_CHECKING:
-    from prngeo.models.devices import Compute
-
 
 def make_record(
     job: Job,
-    compute: Compute,
+    compute: dict[str, str | int],
     timings: dict[str, float],
     summaries: dict[str, TargetSummary],
     seconds: float,
     warnings: list[str],
 ) -> dict[str, Any]:
-    """Input, model, options, versions, timings and figures of a finished run, ready for JSON."""
-    import torch
+    """Input, model, options, versions, timings and figures of a finished run, ready for JSON.
 
+    Args:
+        job: the scene and how it was read.
+        compute: facts of the runtime.
+        timings: seconds of each stage.
+        summaries: target -> figures.
+        seconds: wall-clock time so far.
+        warnings: what the user was told of the scene.
+    """
     scene, options = job.scene, job.options
+    compute = dict(compute)
+    library = str(compute["runtime"]), str(compute.pop("version"))
     return {
         "input": scene.identity(),
         "scene": {
@@ -52,7 +58,7 @@ def make_record(
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
         "tile": job.tile,
         "overlap": job.overlap,
-        "compute": asdict(compute) | {"threads": torch.get_num_threads()},
+        "compute": compute,
         "targets": {
             target.name: asdict(summaries[target.name]) | {"temperature": target.final.temperature}
             for target in job.targets
@@ -64,7 +70,7 @@ def make_record(
         "versions": {
             "prngeo": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            library[0]: library[1],
             "rasterio": rasterio.__version__,
             "gdal": rasterio.__gdal_version__,
         },

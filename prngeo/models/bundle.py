@@ -1,4 +1,7 @@
-"""A model bundle: a folder with card.json and weights.safetensors, opened without executing anything."""
+"""A model bundle: a folder with card.json and weights.safetensors, opened without executing anything.
+
+An exported model (`prngeo export MODEL --to onnx`) is such a folder with ONNX graphs in place of the weights.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT = "prngeo-rgb"
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+BASE_GRAPH = "base.onnx"
+REFINER_GRAPH = "refiner.onnx"
 
 AnyCard = TypeVar("AnyCard", Card, PrnCard)
 
@@ -29,31 +34,39 @@ class _Stored:
     path: Path
     card: Card | PrnCard
 
-    def check_weights(self) -> Path:
-        """The file of the weights, if it is whole; torch is not needed.
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 by name of the files beside the card."""
+        return {WEIGHTS: self.card.weights_sha256}
+
+    def check_files(self) -> None:
+        """Compare the files with the card; torch is not needed.
 
         Raises:
-            UsageError: the file is missing, damaged, or not the one the card belongs to.
+            UsageError: a file is missing, damaged, or not the one the card belongs to.
         """
-        path = self.path / WEIGHTS
-        if not path.is_file():
-            raise UsageError(f"The model {self.path} has no {WEIGHTS}.")
-        if file_hash(path) != self.card.weights_sha256:
-            raise UsageError(
-                f"{path} is not the file its card was written for (SHA-256 differs): copy the model's folder again."
-            )
-        return path
+        for name, digest in self.files.items():
+            path = self.path / name
+            if not path.is_file():
+                raise UsageError(f"The model {self.path} has no {name}.")
+            if file_hash(path) != digest:
+                raise UsageError(
+                    f"{path} is not the file its card was written for (SHA-256 differs): copy the model's folder again."
+                )
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights by name, `network.*` and `refiner.*`, as stored.
 
         Raises:
-            UsageError: the file is missing, damaged, or not the one the card belongs to.
+            UsageError: the file is missing, damaged, or not the one the card belongs to; the model is an exported one.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.check_weights()
+        if WEIGHTS not in self.files:
+            raise UsageError(f"{self.path} holds ONNX graphs and no weights: give the model it was exported from.")
+        self.check_files()
+        path = self.path / WEIGHTS
         try:
             tensors: dict[str, Tensor] = load_file(path)
         except SafetensorError as error:
@@ -71,6 +84,14 @@ class Bundle(_Stored):
     """
 
     card: Card
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 by name of the files beside the card: the weights, or the graphs of an exported model."""
+        graphs = self.card.graphs
+        if graphs is None:
+            return super().files
+        return {BASE_GRAPH: graphs.base} | ({REFINER_GRAPH: graphs.refiner} if graphs.refiner else {})
 
 
 @dataclass(frozen=True)

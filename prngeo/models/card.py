@@ -92,6 +92,20 @@ class RefinerCard(_Part):
         return self
 
 
+class GraphsCard(_Part):
+    """The ONNX graphs of an exported model, which take the place of its weights: SHA-256 of each file.
+
+    Attributes:
+        precision: how their weights are stored.
+        base: of the base network's graph.
+        refiner: of PRN's graph; None if no target uses PRN.
+    """
+
+    precision: Literal["fp32", "fp16"]
+    base: str
+    refiner: str | None = None
+
+
 class ScalingCard(_Part):
     """How raster values become 0..1; see prngeo.raster.scaling."""
 
@@ -147,6 +161,7 @@ class Card(_Part):
     data: list[DataCard] = []
     tests: list[AreaCard] = []
     weights_sha256: str = ""
+    graphs: GraphsCard | None = None
     created: str = ""
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A bundle made ready to compute: base network and refiner behind two calls on arrays."""
+"""A bundle made ready to compute with torch: base network and refiner behind two calls on arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle, PrnBundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
+from prngeo.models.logits import to_half
 from prngeo.models.segmenter import Segmenter
 from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
-
-LOGIT_RANGE = 60.0
-"""Logits are clipped to this before they are stored as float16."""
 
 
 class Runtime:
@@ -40,15 +38,9 @@ class Runtime:
         self.compute = compute
         self.tta = tta
         self.batch = batch if compute.device != "cpu" else 1
-        tensors = bundle.tensors()
-        network = build_segmenter(bundle)
-        fill(network, tensors, "network.", bundle)
-        self._network = network.to(compute.device).to(memory_format=torch.channels_last).eval()
-        self._refiner: Refiner | None = None
-        if bundle.card.refiner is not None:
-            refiner = build_refiner(bundle)
-            fill(refiner, tensors, "refiner.", bundle)
-            self._refiner = refiner.to(compute.device).to(memory_format=torch.channels_last).eval()
+        network, refiner = load_networks(bundle)
+        self._network = network.to(compute.device).to(memory_format=torch.channels_last)
+        self._refiner = refiner and refiner.to(compute.device).to(memory_format=torch.channels_last)
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
         """Base logits of tiles.
@@ -72,7 +64,7 @@ class Runtime:
                 tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
-            results.append(to_half(logits[:count]))
+            results.append(to_half(logits[:count].float().cpu().numpy()))
         return np.concatenate(results)
 
     def refine(
@@ -90,6 +82,16 @@ class Runtime:
         """
         assert self._refiner is not None, "the bundle has no refiner"
         return correction(self._refiner, self.compute, logits, image, valid)
+
+    def facts(self) -> dict[str, str | int]:
+        """What computes, for the record of a run."""
+        return {
+            "runtime": "torch",
+            "version": torch.__version__,
+            "device": self.compute.device,
+            "precision": self.compute.precision,
+            "threads": torch.get_num_threads(),
+        }
 
     def _flips(self, tiles: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = self._network(tiles, mask).float()
@@ -110,7 +112,7 @@ def correction(
     """The correction of one window by a refiner on its device; arguments and errors as of `Runtime.refine`."""
     parts = [torch.from_numpy(part)[None].to(compute.device) for part in (logits, image, valid[None])]
     with _inference(compute):
-        return to_half(refiner(*parts)[0])
+        return to_half(refiner(*parts)[0].float().cpu().numpy())
 
 
 @contextmanager
@@ -128,19 +130,21 @@ def _inference(compute: Compute) -> Iterator[None]:
         ) from error
 
 
-def to_half(logits: Tensor) -> NDArray[np.float16]:
-    """Logits as they rest: clipped, float16, on the host.
+def load_networks(bundle: Bundle) -> tuple[Segmenter, Refiner | None]:
+    """Base network and refiner with their weights, ready for inference in float32 on the CPU.
 
     Raises:
-        PrngeoError: some are not numbers.
+        UsageError: the file of the weights is missing or damaged.
+        PrngeoError: the weights do not fit the networks on the card.
     """
-    if not torch.isfinite(logits).all():
-        raise PrngeoError(
-            "The network returned values that are not numbers: its weights do not suit the precision of this device. "
-            "Run with --device cpu, and if that fails too, train the model again."
-        )
-    array: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
-    return array
+    tensors = bundle.tensors()
+    network = build_segmenter(bundle)
+    fill(network, tensors, "network.", bundle)
+    if bundle.card.refiner is None:
+        return network.eval(), None
+    refiner = build_refiner(bundle)
+    fill(refiner, tensors, "refiner.", bundle)
+    return network.eval(), refiner.eval()
 
 
 def build_segmenter(bundle: Bundle) -> Segmenter:

@@ -123,7 +123,7 @@ def apply_file(
     started = time.monotonic()
     options = options or ApplyOptions()
     bundle = open_prn(model)
-    bundle.check_weights()
+    bundle.check_files()
     card = bundle.card
     wanted: Values = options.values or card.values
     with ExitStack() as stack:

@@ -43,7 +43,7 @@ def _imported(process, arguments):
     "verb",
     [
         *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
-        *(["models"], ["models", "show"], ["doctor"], ["train"], ["synth"]),
+        *(["models"], ["models", "show"], ["doctor"], ["train"], ["export"], ["synth"]),
         *(["qgis"], ["qgis", "project"], ["qgis", "install"], ["qgis", "doctor"], ["qgis", "package"]),
         *(["refine"], ["refine", "fit"], ["refine", "apply"]),
     ],
@@ -57,20 +57,8 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    verbs = (
-        "predict",
-        "vectorize",
-        "check",
-        "evaluate",
-        "diagnose",
-        "models",
-        "qgis",
-        "doctor",
-        "train",
-        "synth",
-        "refine",
-    )
-    for verb in (*verbs, "refine fit", "refine apply"):
+    verbs = ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "qgis", "doctor", "train", "synth")
+    for verb in (*verbs, "export", "refine", "refine fit", "refine apply"):
         shown = cli(*verb.split(), "--help")
         assert shown.code == 0
         assert max(map(len, shown.out.splitlines())) <= 80
@@ -91,6 +79,8 @@ def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
         ["refine", "fit", "--scores", "a.tif", "--labels", "a.gpkg", "-o", "my.prn", "--window", "100"],
         ["refine", "apply", "--scores", "nosuch.tif", "-m", "nosuch.prn"],
         ["train", "nosuch.yaml"],
+        ["export", "nosuch", "--to", "onnx"],
+        ["export", "prngeo-rgb", "--to", "geodeep", "-o", "nosuffix"],
     ],
 )
 def test_wrong_calls_are_refused_without_torch(in_process_of_its_own, arguments, tmp_path, monkeypatch):

@@ -1,0 +1,25 @@
+"""Logits as they wait between the stages, whichever runtime computed them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prngeo.errors import PrngeoError
+
+LOGIT_RANGE = 60.0
+"""Logits are clipped to this before they are stored as float16."""
+
+
+def to_half(logits: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Logits as they rest: clipped, float16.
+
+    Raises:
+        PrngeoError: some are not numbers.
+    """
+    if not np.isfinite(logits).all():
+        raise PrngeoError(
+            "The network returned values that are not numbers: its weights do not suit the precision of this device. "
+            "Run with --device cpu, and if that fails too, train the model again."
+        )
+    return np.clip(logits, -LOGIT_RANGE, LOGIT_RANGE).astype(np.float16)
