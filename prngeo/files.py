@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from prngeo.errors import PrngeoError, UsageError
 
@@ -110,6 +111,21 @@ def _started(pid: int) -> float:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return float("-inf")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` to write to; it becomes `path` at the end, or vanishes if writing fails.
+
+    Raises:
+        OSError: the file cannot be replaced.
+    """
+    hidden = path.with_name(f".{path.stem}.{uuid4().hex[:12]}{path.suffix}")
+    try:
+        yield hidden
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 @contextmanager

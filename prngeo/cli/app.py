@@ -17,7 +17,9 @@ from prngeo.cli.export import export
 from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
+from prngeo.cli.qgis import qgis_app
 from prngeo.cli.refine import refine_app
+from prngeo.cli.stop import stop_at_end_of_input
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 from prngeo.cli.vectorize import vectorize
@@ -48,6 +50,7 @@ app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(diagnose)
 app.add_typer(refine_app, name="refine")
 app.add_typer(models_app, name="models")
+app.add_typer(qgis_app, name="qgis")
 app.command()(doctor)
 app.command(no_args_is_help=True)(train)
 app.command(no_args_is_help=True)(export)
@@ -83,6 +86,7 @@ def run(arguments: list[str]) -> int:
     """
     debug = "--debug" in arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled run cleans up too
+    stop_at_end_of_input()
     code: object = 0
     try:
         kept = [argument for argument in arguments if argument != "--debug"]

@@ -35,6 +35,7 @@ def result_event(result: PredictResult) -> dict[str, Any]:
             target: {kind: str(path) for kind, path in kinds.items()} for target, kinds in result.rasters.items()
         },
         "vectors": [str(path) for path in result.vectors],
+        "project": str(result.project),
         "record": str(result.record),
         "targets": {name: asdict(target) for name, target in result.targets.items()},
         "seconds": round(result.seconds, 2),

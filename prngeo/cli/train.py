@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from prngeo.cli.progress import Shown, showing
 
 
 def train(
@@ -14,6 +17,9 @@ def train(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Laid over the file, e.g. base.steps=200."),
     ] = None,
+    progress: Annotated[
+        Shown, typer.Option(help="auto: a bar on a terminal; json: one line a step on stderr, beside the log.")
+    ] = Shown.auto,
 ) -> None:
     """Train a model on labelled scenes; run again after an interruption to continue."""
     import logging
@@ -21,9 +27,14 @@ def train(
     from prngeo.config import load_train_config
 
     checked = load_train_config(config, overrides)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
     import prngeo
 
-    folder = prngeo.train(checked)
+    with showing(checked.name, progress) as report:
+        # A bar takes hold of stderr: the log, begun after it, goes above it.
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
+        folder = prngeo.train(checked, report)
+    if progress is Shown.json:
+        typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())}), err=True)
+        return
     typer.echo(f"Model in {folder}; use it with `prngeo predict SCENE -m {folder}`.", err=True)

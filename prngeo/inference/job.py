@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
@@ -137,7 +138,7 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
         grid = (
             GeoGrid(opened.height, opened.width, opened.transform, opened.crs)
             if on_scene
-            else GeoGrid(*shape, opened.model_transform, opened.crs)
+            else GeoGrid(*shape, _on_drawing(opened) @ opened.model_transform, opened.crs)
         )
         refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
         yield Job(
@@ -154,6 +155,11 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             overlap=overlap,
             memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
         )
+
+
+def _on_drawing(scene: Scene) -> Affine:
+    """From coordinates of a scene to those in which it is drawn: turned over if it has none but its pixels'."""
+    return Affine.identity() if scene.georeferenced else Affine.scale(1, -1)
 
 
 def _folder(scene: str | Path, output: str | Path | None) -> Path:

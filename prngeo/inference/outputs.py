@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from prngeo.qgis.styles import correction_style, mask_colormap, mask_style, probability_style
@@ -10,6 +11,8 @@ from prngeo.raster.geogrid import GeoGrid
 
 Kind = Literal["probability", "mask", "correction"]
 KINDS: tuple[Kind, ...] = ("probability", "mask", "correction")
+LINES = {"roads": "road_centerlines"}
+"""Layers of centerlines beside the polygons, by target."""
 
 PROBABILITY_SCALE = 0.004
 """A stored step of probability; 0..250, so that 0.5 and every other multiple of 0.004 is exact."""
@@ -22,6 +25,23 @@ CORRECTION_NODATA = -32768
 def raster_name(scene: str, target: str, kind: Kind) -> str:
     """File name of an output raster."""
     return f"{scene}_{target}_{kind}.tif"
+
+
+def raster_style(kind: Kind, target: str) -> str:
+    """QGIS style (QML) of an output raster."""
+    if kind == "mask":
+        return mask_style(target)
+    return probability_style(target, PROBABILITY_SCALE) if kind == "probability" else correction_style(target)
+
+
+def layer_names(targets: Iterable[str]) -> list[str]:
+    """Names of the vector layers in their order."""
+    return [layer for name in targets for layer in (name, *([LINES[name]] if name in LINES else []))]
+
+
+def project_name(scene: str) -> str:
+    """File name of a scene's QGIS project."""
+    return f"{scene}.qgz"
 
 
 def raster_spec(grid: GeoGrid, target: str, kind: Kind, tags: dict[str, str]) -> RasterSpec:
@@ -56,10 +76,3 @@ def raster_spec(grid: GeoGrid, target: str, kind: Kind, tags: dict[str, str]) ->
         scale=CORRECTION_SCALE,
         tags=tags,
     )
-
-
-def raster_style(kind: Kind, target: str) -> str:
-    """The QGIS style of an output raster."""
-    if kind == "mask":
-        return mask_style(target)
-    return probability_style(target, PROBABILITY_SCALE) if kind == "probability" else correction_style(target)

@@ -19,22 +19,30 @@ from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
 from prngeo.inference.mosaic import Networks
 from prngeo.inference.options import Device, PredictOptions
-from prngeo.inference.outputs import KINDS, Kind, raster_name, raster_spec, raster_style
+from prngeo.inference.outputs import (
+    KINDS,
+    LINES,
+    Kind,
+    layer_names,
+    project_name,
+    raster_name,
+    raster_spec,
+    raster_style,
+)
+from prngeo.inference.project import write_scene_project
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import line_style, polygon_style, write_sidecar
+from prngeo.qgis.styles import line_style, polygon_style, style_path, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.store import TileStore
 from prngeo.vectorize.polygons import polygonize
-from prngeo.vectorize.write import vector_paths, write_layers
+from prngeo.vectorize.write import style_paths, vector_paths, write_layers
 
 STRAIGHT = "buildings"
 """The target whose polygons are split and regularized."""
-LINES = {"roads": "road_centerlines"}
-"""Layers of centerlines beside the polygons, by target."""
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -69,13 +77,15 @@ def predict(
     options = options or PredictOptions()
     with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
         record = job.folder / f"{job.scene.name}.json"
-        vectors = vector_paths(job.folder / job.scene.name, options.format, _layers(job))
+        project = job.folder / project_name(job.scene.name)
+        layers = layer_names(target.name for target in job.targets)
+        vectors = vector_paths(job.folder / job.scene.name, options.format, layers)
         rasters = {
             target.name: {kind: job.folder / raster_name(job.scene.name, target.name, kind) for kind in _kinds(options)}
             for target in job.targets
         }
         every = [path for kinds in rasters.values() for path in kinds.values()]
-        outputs = [*every, *(path.with_suffix(".qml") for path in every), *vectors, record]
+        outputs = [*every, *map(style_path, every), *vectors, *style_paths(vectors, options.format), project, record]
         refuse_inputs(outputs, [path for path in (scene, options.aoi) if path is not None])
         refuse_existing(outputs, options.overwrite)
         if job.scene.valid_share == 0:
@@ -95,14 +105,18 @@ def predict(
             names, summaries = _vectors(job, hidden, counts, report, timings)
             seconds = time.monotonic() - started
             content = make_record(job, runtime.facts(), timings, summaries, seconds, warnings)
+            unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, scene).warning
+            warnings += [unnamed] if unnamed else []
+            content["warnings"] = warnings
             (hidden / record.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            publish(hidden, job.folder, [*names, record.name])
+            publish(hidden, job.folder, [*names, project.name, record.name])
     pixels = job.scene.height * job.scene.width / 1e6
     return PredictResult(
         str(scene),
         job.folder,
         rasters,
         vectors,
+        project,
         record,
         summaries,
         seconds,
@@ -110,12 +124,6 @@ def predict(
         peak_memory(),
         warnings,
     )
-
-
-def _layers(job: Job) -> list[str]:
-    """Names of the vector layers in their order."""
-    names = [target.name for target in job.targets]
-    return [layer for name in names for layer in (name, *([LINES[name]] if name in LINES else []))]
 
 
 def _kinds(options: PredictOptions) -> tuple[Kind, ...]:
@@ -247,7 +255,8 @@ def _vectors(
             refined=job.refine[target.channel],
             length_m=length,
         )
-    names += [path.name for path in write_layers(layers, hidden / scene.name, options.format, styles)]
+    files = write_layers(layers, hidden / scene.name, options.format, styles)
+    names += [path.name for path in (*files, *style_paths(files, options.format))]
     report(Progress(scene.name, "vectorize", len(job.targets), len(job.targets)))
     timings["vectorize"] = time.monotonic() - started
     return names, summaries

@@ -42,6 +42,7 @@ class PredictResult:
         folder: of the outputs.
         rasters: target -> kind (probability, mask, correction) -> path.
         vectors: vector files.
+        project: scene.qgz, which opens in QGIS.
         record: scene.json.
         targets: target -> summary.
         seconds: wall-clock time.
@@ -54,6 +55,7 @@ class PredictResult:
     folder: Path
     rasters: dict[str, dict[Kind, Path]]
     vectors: list[Path]
+    project: Path
     record: Path
     targets: dict[str, TargetSummary]
     seconds: float

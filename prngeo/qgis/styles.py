@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 from xml.sax.saxutils import quoteattr
+
+from prngeo.files import whole
 
 HEADER = '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.22.0">\n'
 
@@ -264,27 +264,53 @@ def mask_colormap(target: str) -> dict[int, tuple[int, int, int, int]]:
     return {0: Color(0, 0, 0, 0), 1: target_color(target)}
 
 
-def write_sidecar(raster_path: str | Path, qml: str) -> Path:
-    """Put a style beside a raster, under the name by which QGIS finds it.
+def style_path(path: str | Path) -> Path:
+    """Where QGIS looks for the style of a file: beside it, with the suffix `.qml`."""
+    return Path(path).with_suffix(".qml")
+
+
+def write_sidecar(path: str | Path, qml: str) -> Path:
+    """Put a style beside a file, under the name by which QGIS finds it.
 
     Args:
-        raster_path: path of the raster, such as `out/scene_roads_mask.tif`.
+        path: of the raster or vector file, such as `out/scene_roads_mask.tif`.
         qml: the style.
 
     Returns:
-        Path of the style: the raster's with the suffix `.qml`.
+        Path of the style.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    path = Path(raster_path).with_suffix(".qml")
-    hidden = path.with_name(f".{path.stem}.{uuid4().hex[:12]}.qml")
-    try:
+    style = style_path(path)
+    with whole(style) as hidden:
         hidden.write_text(qml, encoding="utf-8")
-        os.replace(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)
-    return path
+    return style
+
+
+def image_style(bands: Sequence[int], stretch: Sequence[Sequence[float]], alpha: int | None = None) -> str:
+    """Style of a scene in natural colors.
+
+    Args:
+        bands: for red, green and blue, 1-based; one band alone is shown in gray.
+        stretch: lowest and highest value of each band, shown as black and full.
+        alpha: band of opacity.
+
+    Returns:
+        QML.
+    """
+    shown = [(bands[channel % len(bands)], stretch[channel % len(bands)]) for channel in range(3)]
+    names = ("red", "green", "blue")
+    numbers = " ".join(f'{name}Band="{band}"' for name, (band, _) in zip(names, shown, strict=True))
+    contrast = "".join(
+        f"<{name}ContrastEnhancement><minValue>{low:g}</minValue><maxValue>{high:g}</maxValue>"
+        f"<algorithm>StretchToMinimumMaximum</algorithm></{name}ContrastEnhancement>\n"
+        for name, (_, (low, high)) in zip(names, shown, strict=True)
+    )
+    return (
+        f'{HEADER}<pipe>\n<rasterrenderer type="multibandcolor" {numbers} opacity="1" '
+        f'alphaBand="{-1 if alpha is None else alpha}" nodataColor="">\n{contrast}</rasterrenderer>\n</pipe>\n</qgis>\n'
+    )
 
 
 def ramp_style(stops: Sequence[Stop]) -> str:

@@ -81,7 +81,6 @@ class RasterWriter:
             "count": 1,
             "dtype": spec.dtype,
             "crs": spec.crs,
-            "transform": spec.transform,
             "nodata": spec.nodata,
             "tiled": True,
             "blockxsize": BLOCK,
@@ -91,6 +90,9 @@ class RasterWriter:
             "bigtiff": "if_safer",
             "sparse_ok": True,
         }
+        if spec.crs is not None or not spec.transform.is_identity:
+            # An identity that is written turns the raster over in QGIS; without any it lies like the scene.
+            profile["transform"] = spec.transform
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)

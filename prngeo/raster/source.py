@@ -118,9 +118,10 @@ def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     archive, the archive is hashed.
 
     Returns:
-        `path`, with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the server tells).
+        `path` (absolute for a file), with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the
+        server tells).
     """
-    shown = public_path(path)
+    shown = os.path.abspath(path) if os.path.exists(path) else public_path(path)
     if is_remote(path):
         return {"path": shown} | _remote_identity(path)
     file = _local_file(path)

@@ -15,6 +15,7 @@ from torch import Tensor
 from prngeo.config import TrainConfig
 from prngeo.models.devices import training_precision
 from prngeo.models.segmenter import Segmenter, load_imagenet_lite0
+from prngeo.progress import Progress, Report, silent
 from prngeo.refine.losses import segmentation_loss
 from prngeo.training.crops import Batch, CropSampler
 from prngeo.training.regions import IGNORE, CachedRegion
@@ -31,6 +32,7 @@ def train_base(
     folder: Path,
     device: torch.device,
     start: Mapping[str, Tensor] | None = None,
+    report: Report = silent,
 ) -> Segmenter:
     """Train the base network, or continue from the last checkpoint in `folder`.
 
@@ -40,6 +42,7 @@ def train_base(
         folder: checkpoint (`base.pt`) and log (`base.csv`).
         device: where to compute.
         start: weights to begin with, by their names in the segmenter; it may hold a part of them.
+        report: is told of every step.
 
     Returns:
         The network with averaged weights, in evaluation mode.
@@ -85,6 +88,7 @@ def train_base(
             torch.manual_seed(config.seed + step)  # A resumed run draws the dropout it would have drawn.
             loss = train_step(network, optimizer, batch, device)
             average.update_parameters(network)
+            report(Progress(config.name, "base", step + 1, config.base.steps))
             if (step + 1) % 20 == 0:
                 _log(log, step + 1, loss, rate, time.monotonic() - started)
                 logger.info("base network: step %d of %d, loss %.4f", step + 1, config.base.steps, loss)

@@ -22,6 +22,7 @@ from prngeo.models.card import Calibration, Card, DataCard, Gate, NetworkCard, R
 from prngeo.models.devices import Compute, choose_compute
 from prngeo.models.runtime import Runtime, make_refiner
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from prngeo.progress import Progress, Report, silent
 from prngeo.refine.branches import Refiner
 from prngeo.refine.calibrate import Histogram, Tuned, tune
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
@@ -36,11 +37,12 @@ from prngeo.training.regions import IGNORE, CachedRegion, Region, load_regions
 logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, report: Report = silent) -> Path:
     """Run or continue a training.
 
     Args:
         config: see configs/.
+        report: is told of every step.
 
     Returns:
         Folder of the finished bundle.
@@ -52,20 +54,24 @@ def train(config: TrainConfig) -> Path:
     device = torch.device(compute.device)
     folder = config.work / config.name
     cache = folder / "cache"
+    report(Progress(config.name, "prepare", 0, 1))
     regions = prepare(config, cache)
+    report(Progress(config.name, "prepare", 1, 1))
     _check_maps(config, cache)
-    base = train_base(config, load_regions(cache, "train"), folder, device)
+    base = train_base(config, load_regions(cache, "train"), folder, device, report=report)
     provisional = write_bundle(folder / "base", _base_card(config, regions, cache), _named(base, "network."))
-    refiner = _refiner(config, provisional, compute, cache, folder)
+    refiner = _refiner(config, provisional, compute, cache, folder, report)
     tensors = _named(base, "network.") | _named(refiner, "refiner.")
     card = provisional.card.model_copy(update={"refiner": _refiner_card(config)})
     candidate = write_bundle(folder / "candidate", card, tensors)
     runtime = Runtime(candidate, compute)
+    report(Progress(config.name, "test", 0, 1))
     targets = _judge(config, load_regions(cache, "validation"), candidate, runtime)
     judged = write_bundle(folder / "candidate", card.model_copy(update={"targets": targets}), tensors)
     tests = evaluate_tests(load_regions(cache, "test"), judged, runtime, lambda key: logger.info("test area %s", key))
     final = judged.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
     bundle: Bundle = write_bundle(config.out or folder / "bundle", final, tensors)
+    report(Progress(config.name, "test", 1, 1))
     logger.info("bundle written to %s", bundle.path)
     return bundle.path
 
@@ -145,7 +151,9 @@ def _refiner_card(config: TrainConfig) -> RefinerCard:
     )
 
 
-def _refiner(config: TrainConfig, bundle: Bundle, compute: Compute, cache: Path, folder: Path) -> Refiner:
+def _refiner(
+    config: TrainConfig, bundle: Bundle, compute: Compute, cache: Path, folder: Path, report: Report
+) -> Refiner:
     settings = config.refiner
     refiner = make_refiner(_refiner_card(config), len(config.targets), len(IMAGENET_MEAN))
     finished = folder / f"refiner-{bundle.card.weights_sha256[:16]}.pt"
@@ -174,7 +182,11 @@ def _refiner(config: TrainConfig, bundle: Bundle, compute: Compute, cache: Path,
         learning_rate=settings.learning_rate,
         seed=config.seed,
     )
-    fit_refiner(refiner, maps, options, torch.device(compute.device))
+
+    def on_step(done: int) -> None:
+        report(Progress(config.name, "refiner", done, settings.steps))
+
+    fit_refiner(refiner, maps, options, torch.device(compute.device), on_step)
     partial = finished.with_suffix(".partial")
     torch.save(refiner.state_dict(), partial)
     partial.replace(finished)

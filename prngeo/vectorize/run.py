@@ -12,11 +12,11 @@ import geopandas as gpd
 from prngeo.errors import UsageError
 from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import line_style, polygon_style
+from prngeo.qgis.styles import line_style, polygon_style, style_path
 from prngeo.vectorize.centerlines import centerlines
 from prngeo.vectorize.polygons import polygonize
 from prngeo.vectorize.postgis import is_database, refuse_tables, shown, write_tables
-from prngeo.vectorize.write import format_of, named_paths, write_files
+from prngeo.vectorize.write import format_of, named_paths, style_paths, write_files
 
 ROADS, CENTERLINES = "roads", "road_centerlines"
 
@@ -106,7 +106,7 @@ def vectorize_raster(
     else:
         paths = named_paths(place, names)
         refuse_inputs(paths, [raster, *([options.probability] if options.probability else [])])
-        refuse_existing(paths, options.overwrite)
+        refuse_existing([*paths, *style_paths(_styled(paths, raster), format_of(place))], options.overwrite)
         if not Path(place).parent.is_dir():
             raise UsageError(f"-o {place}: the folder {Path(place).parent} does not exist; create it first.")
     report(Progress(name, "vectorize", 0, len(names) + 1))
@@ -119,6 +119,9 @@ def vectorize_raster(
         write_tables(layers, str(place))
     else:
         styles = {name: (line_style if name == CENTERLINES else polygon_style)(options.target) for name in layers}
+        if format_of(place) != "gpkg":
+            styled = _styled(paths, raster)
+            styles = {name: styles[name] for name, path in zip(layers, paths, strict=True) if path in styled}
         write_files(layers, paths, format_of(place), styles)
     report(Progress(name, "vectorize", len(names) + 1, len(names) + 1))
     said = shown(str(place)) if is_database(place) else str(place)
@@ -127,6 +130,11 @@ def vectorize_raster(
 
 def _beside(raster: Path) -> Path:
     return (raster.parent if raster.exists() else Path()) / f"{raster.stem}.gpkg"
+
+
+def _styled(paths: list[Path], raster: str | Path) -> list[Path]:
+    """The files that get a style beside them: not one whose style would replace that of the raster."""
+    return [path for path in paths if style_path(path).absolute() != style_path(raster).absolute()]
 
 
 def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:

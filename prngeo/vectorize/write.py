@@ -16,6 +16,7 @@ import pyogrio
 from pyproj.exceptions import ProjError
 
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.qgis.styles import style_path, write_sidecar
 
 VectorFormat = Literal["gpkg", "geoparquet", "flatgeobuf", "geojson"]
 
@@ -78,6 +79,11 @@ def vector_paths(stem: str | Path, format: VectorFormat, layers: Iterable[str]) 
     return [stem.with_name(f"{stem.name}_{layer}{SUFFIXES[format]}") for layer in layers]
 
 
+def style_paths(paths: Iterable[Path], format: VectorFormat) -> list[Path]:
+    """The styles beside vector files; none for a GeoPackage, which carries its own."""
+    return [] if format == "gpkg" else [style_path(path) for path in paths]
+
+
 def format_of(path: str | Path) -> VectorFormat:
     """The format that a file's suffix names.
 
@@ -127,7 +133,8 @@ def write_layers(
         stem: folder and name without a suffix, such as `out/scene`; the folder exists.
         format: kind of file. GeoParquet is version 1.1 with a bounding box column; FlatGeobuf orders its
             rows by place, for its spatial index; the others keep the order given.
-        styles: QML of some of the layers. A GeoPackage carries them; other formats have no place for them.
+        styles: QML of some of the layers. A GeoPackage carries them; files of other formats get them beside them,
+            with the suffix `.qml`.
 
     Returns:
         The files, as `vector_paths` gives them.
@@ -171,6 +178,10 @@ def write_files(
                 _write_single(frame, path, name, format)
         for temporary, path in zip(hidden, paths, strict=True):
             os.replace(temporary, path)
+        if format != "gpkg":
+            for path, name in zip(paths, layers, strict=True):
+                if styles and name in styles:
+                    write_sidecar(path, styles[name])
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise PrngeoError(
             f"cannot write {paths[0]}: {error}. See that the folder exists, has room and is writable, and "

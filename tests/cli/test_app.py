@@ -44,6 +44,7 @@ def _imported(process, arguments):
     [
         *([], ["predict"], ["vectorize"], ["check"], ["evaluate"], ["diagnose"]),
         *(["models"], ["models", "show"], ["doctor"], ["train"], ["export"], ["synth"]),
+        *(["qgis"], ["qgis", "project"], ["qgis", "install"], ["qgis", "doctor"], ["qgis", "package"]),
         *(["refine"], ["refine", "fit"], ["refine", "apply"]),
     ],
 )
@@ -56,7 +57,7 @@ def test_help_imports_nothing_heavy(in_process_of_its_own, verb):
 
 def test_help_of_every_verb_fits_into_80_columns(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    verbs = ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "doctor", "train", "synth")
+    verbs = ("predict", "vectorize", "check", "evaluate", "diagnose", "models", "qgis", "doctor", "train", "synth")
     for verb in (*verbs, "export", "refine", "refine fit", "refine apply"):
         shown = cli(*verb.split(), "--help")
         assert shown.code == 0

@@ -228,7 +228,17 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
 def test_the_summary_shows_warnings_and_fitting_units(tmp_path):
     target = TargetSummary(2_345_678.0, 1, 100, 50, 25, 0.5, True, 12_345.0)
     result = PredictResult(
-        "a.tif", tmp_path, {}, [], tmp_path / "a.json", {"roads": target}, 61.0, 1.5, 3 << 30, ["it is dark."]
+        "a.tif",
+        tmp_path,
+        {},
+        [],
+        tmp_path / "a.qgz",
+        tmp_path / "a.json",
+        {"roads": target},
+        61.0,
+        1.5,
+        3 << 30,
+        ["it is dark."],
     )
     assert result_lines(result) == [
         "warning: it is dark.",

@@ -1,8 +1,11 @@
 """`prngeo train` on the command line; training itself is tested in tests/training."""
 
+import json
+
 import pytest
 
 import prngeo
+from prngeo.progress import Progress
 
 
 @pytest.fixture
@@ -14,7 +17,7 @@ def config(tmp_path):
 
 def test_it_trains_what_the_file_and_the_overrides_say(cli, config, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(prngeo, "train", lambda given: seen.append(given) or tmp_path / "bundle", raising=False)
+    monkeypatch.setattr(prngeo, "train", lambda given, report: seen.append(given) or tmp_path / "bundle", raising=False)
     ran = cli("train", config, "base.steps=7", "seed=3")
     assert ran.code == 0
     assert (seen[0].name, seen[0].base.steps, seen[0].seed) == ("mine", 7, 3)
@@ -30,3 +33,15 @@ def test_wrong_overrides_are_refused(cli, config, override):
 
 def test_a_missing_file_is_refused(cli, tmp_path):
     assert "No such configuration file" in cli("train", tmp_path / "nosuch.yaml").err
+
+
+def test_progress_and_result_for_programs(cli, config, monkeypatch, tmp_path):
+    def train(given, report):
+        report(Progress(given.name, "base", 3, 4))
+        return tmp_path / "bundle"
+
+    monkeypatch.setattr(prngeo, "train", train, raising=False)
+    ran = cli("train", config, "--progress", "json")
+    step, result = [json.loads(line) for line in ran.err.splitlines()]
+    assert (step["event"], step["stage"], step["done"], step["total"]) == ("progress", "base", 3, 4)
+    assert result == {"event": "result", "model": str(tmp_path / "bundle")}

@@ -14,7 +14,8 @@ from shapely import box
 from prngeo.qgis.report_styles import BIAS_LIMIT, CLASSES, bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
 from prngeo.vectorize.write import write_layers
-from tests.qgis.test_styles import open_in_qgis, qgis_is_missing, raster, run_in_qgis
+from tests.qgis.real import run_in_qgis, skip_if_missing
+from tests.qgis.test_styles import open_in_qgis, raster
 
 GRADUATED = """
 import json, sys
@@ -42,8 +43,7 @@ def test_styles_are_well_formed(style: Any) -> None:
 
 @pytest.mark.qgis
 def test_qgis_colors_blocks_by_their_iou(tmp_path: Path) -> None:
-    if qgis_is_missing():
-        pytest.skip("QGIS is not installed")
+    skip_if_missing()
     frame = gpd.GeoDataFrame({"iou": [0.1, np.nan]}, geometry=[box(0, 0, 1, 1), box(1, 0, 2, 1)], crs="EPSG:32645")
     (path,) = write_layers({"blocks": frame}, tmp_path / "blocks", "gpkg", {"blocks": block_style()})
     shown = run_in_qgis(tmp_path, GRADUATED, {"blocks": f"{path}|layername=blocks"})
@@ -55,8 +55,7 @@ def test_qgis_colors_blocks_by_their_iou(tmp_path: Path) -> None:
 
 @pytest.mark.qgis
 def test_qgis_shows_bias_in_two_colors_and_nodata_as_nothing(tmp_path: Path) -> None:
-    if qgis_is_missing():
-        pytest.skip("QGIS is not installed")
+    skip_if_missing()
     values = np.array([[-BIAS_LIMIT, 0, BIAS_LIMIT, np.nan]], np.float32)
     path = raster(tmp_path / "bias.tif", values, nodata=float("nan"))
     write_sidecar(path, bias_style())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,10 +26,10 @@ from prngeo.qgis.styles import (
     write_sidecar,
 )
 from prngeo.vectorize.write import write_layers
+from tests.qgis.real import run_in_qgis, skip_if_missing
 
 TARGETS = ["roads", "buildings", "swimming pools", 'odd "<&>" name']
 STYLES = [polygon_style, line_style, mask_style, probability_style, correction_style]
-QGIS_PYTHON = "/usr/bin/python3"
 
 
 def test_a_class_map_shows_every_class_in_a_color_of_its_own() -> None:
@@ -139,37 +136,14 @@ application.exitQgis()
 """
 
 
-def qgis_is_missing() -> bool:
-    if not Path(QGIS_PYTHON).exists():
-        return True
-    return subprocess.run([QGIS_PYTHON, "-c", "import qgis.core"], capture_output=True).returncode != 0
-
-
 def open_in_qgis(folder: Path, sources: dict[str, str]) -> dict[str, Any]:
     """What a fresh QGIS profile shows for layers opened by their paths alone."""
     return run_in_qgis(folder, LOAD, sources)
 
 
-def run_in_qgis(folder: Path, script: str, sources: dict[str, str]) -> dict[str, Any]:
-    """What a script prints, as JSON after SHOWN, with the sources as its argument."""
-    for name in ("config", "runtime"):
-        (folder / name).mkdir(mode=0o700)
-    foreign = ("PYTHONPATH", "PYTHONHOME", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA")
-    environment = {key: value for key, value in os.environ.items() if key not in foreign} | {
-        "QT_QPA_PLATFORM": "offscreen",
-        "QGIS_CUSTOM_CONFIG_PATH": str(folder / "config"),
-        "XDG_RUNTIME_DIR": str(folder / "runtime"),
-    }
-    command = [QGIS_PYTHON, "-c", script, json.dumps(sources)]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert run.returncode == 0, run.stderr
-    return dict(json.loads(run.stdout.split("SHOWN")[1]))
-
-
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if qgis_is_missing():
-        pytest.skip(f"QGIS is not installed: {QGIS_PYTHON} cannot import qgis.core")
+    skip_if_missing()
     folder = tmp_path_factory.mktemp("qgis")
     frame = gpd.GeoDataFrame({"area_m2": [1.0]}, geometry=[box(0, 0, 1, 1)], crs="EPSG:32645")
     layers = {"roads": frame, "buildings": frame, "pools": frame.iloc[:0]}

@@ -38,7 +38,9 @@ def test_the_suffix_tells_the_format(mask, tmp_path, name):
     assert sorted(found["area_m2"]) == [7.5, 49.0]
     assert len(result.layers["buildings"]) == 2
     assert [step.done for step in report] == list(range(report[0].total + 1))
-    assert sorted(tmp_path.iterdir()) == sorted([mask, path])
+    styles = [] if path.suffix.lower() == ".gpkg" else [path.with_suffix(".qml")]
+    assert sorted(tmp_path.iterdir()) == sorted([mask, path, *styles])
+    assert [style.read_text() for style in styles] == [polygon_style("buildings")] * len(styles)
 
 
 def test_the_default_is_a_styled_geopackage_beside_the_raster(mask):
@@ -86,6 +88,18 @@ def test_an_existing_output_is_kept_unless_told(mask, tmp_path):
     assert (tmp_path / "out.gpkg").read_text() == "mine"
     vectorize_raster(mask, tmp_path / "out.gpkg", replace(ALL, overwrite=True))
     assert len(gpd.read_file(tmp_path / "out.gpkg", layer="buildings")) == 2
+
+
+def test_the_style_of_a_raster_is_never_replaced_by_that_of_its_polygons(mask, tmp_path):
+    style = mask.with_suffix(".qml")
+    style.write_text("<qgis/>")
+    vectorize_raster(mask, mask.with_suffix(".fgb"), ALL)
+    assert style.read_text() == "<qgis/>"
+    (tmp_path / "other.qml").write_text("<qgis/>")
+    with pytest.raises(UsageError, match=r"other\.qml already exists"):
+        vectorize_raster(mask, tmp_path / "other.fgb", ALL)
+    vectorize_raster(mask, mask.with_suffix(".gpkg"), ALL)
+    assert len(pyogrio.list_layers(mask.with_suffix(".gpkg"))) == 2, "a GeoPackage carries its own"
 
 
 def test_an_input_is_never_written_over(mask, tmp_path):
@@ -138,7 +152,7 @@ def test_geojson_is_wgs84_with_counterclockwise_outer_rings(mask, tmp_path):
         assert box(84, 27, 86, 28).contains(box(*outer.min(0), *outer.max(0)))
 
 
-@pytest.mark.parametrize(("name", "files"), [("a.gpkg", 1), ("b.fgb", 2)])
+@pytest.mark.parametrize(("name", "files"), [("a.gpkg", 1), ("b.fgb", 4)])
 def test_roads_have_centerlines_too(raster, tmp_path, name, files):
     mask = np.zeros((200, 200), np.uint8)
     mask[95:107], mask[:, 40:50] = 1, 1

@@ -147,6 +147,16 @@ def test_geopackage_carries_styles_where_qgis_looks(tmp_path: Path, layers: dict
     assert check == ("ok",)
 
 
+@pytest.mark.parametrize("format", ["geoparquet", "flatgeobuf", "geojson"])
+def test_other_files_get_their_styles_beside_them(
+    tmp_path: Path, layers: dict[str, gpd.GeoDataFrame], format: Any
+) -> None:
+    paths = write_layers(layers, tmp_path / "scene.v2", format, {"roads": "<qgis>é</qgis>", "other": "<qgis/>"})
+    styles = [path for path in tmp_path.iterdir() if path not in paths]
+    assert styles == [tmp_path / "scene.v2_roads.qml"]
+    assert styles[0].read_text(encoding="utf-8") == "<qgis>é</qgis>"
+
+
 def test_geopackage_without_styles_has_no_style_table(tmp_path: Path, layers: dict[str, gpd.GeoDataFrame]) -> None:
     (path,) = write_layers(layers, tmp_path / "scene")
     assert [name for name, _ in pyogrio.list_layers(path)] == ["roads", "buildings"]

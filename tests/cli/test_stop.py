@@ -1,0 +1,47 @@
+"""A run that was started through a pipe ends cleanly when the pipe is closed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from prngeo.cli.stop import VARIABLE
+from tests.cli.conftest import ENVIRONMENT
+from tests.conftest import write_scene
+
+
+def start(arguments, **environment):
+    command = [sys.executable, "-m", "prngeo", *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=ENVIRONMENT | environment, **pipes)
+
+
+def test_the_end_of_input_stops_a_run_and_leaves_nothing(tiny_model, tmp_path):
+    scene = write_scene(tmp_path / "large.tif", 1500, 1500)
+    out = tmp_path / "out"
+    arguments = ("predict", scene, "-o", out, "-m", tiny_model, "--progress", "json")
+    with start(arguments, **{VARIABLE: "1"}) as process:
+        first = json.loads(process.stderr.readline())
+        assert (first["event"], first["done"]) == ("progress", 1)
+        process.stdin.close()
+        *_, last = process.stderr
+        assert process.wait(timeout=60) == 130
+    assert last.startswith("prngeo: interrupted;")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("environment", [{}, {VARIABLE: "1"}])
+def test_a_run_ends_by_itself_while_its_input_stays_open(environment):
+    with start(["--version"], **environment) as process:
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read().startswith("prngeo ")
+        assert process.stderr.read() == ""
+
+
+def test_without_the_variable_a_closed_input_means_nothing(tiny_model, tmp_path):
+    scene = write_scene(tmp_path / "scene.tif", 96, 130)
+    with start(["predict", scene, "-o", tmp_path / "out", "-m", tiny_model]) as process:
+        process.stdin.close()
+        process.stderr.read()
+        assert process.wait(timeout=60) == 0
