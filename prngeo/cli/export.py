@@ -33,8 +33,8 @@ def export(
         To,
         typer.Option(
             "--to",
-            help="onnx: a folder that ONNX Runtime runs, and `prngeo predict -m` without torch, sooner ready and, on "
-            "CPUs without bfloat16, faster. geodeep, deepness: one file for these tools. stac: the model's files with "
+            help="onnx: a folder that ONNX Runtime runs, and `prngeo predict -m` without torch: sooner ready and "
+            "as fast as torch in float32. geodeep, deepness: one file for these tools. stac: the model's files with "
             "a STAC item (MLM extension).",
             show_default=False,
         ),

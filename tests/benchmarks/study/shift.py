@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from prngeo.models.bundle import Bundle, write_bundle
+from prngeo.models.card import TargetCard
 from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime, build_segmenter
 from prngeo.raster.scene import open_scene
@@ -157,7 +158,9 @@ class Shift:
                 group["lr"] = rate
             step(number)
         named = {f"network.{name}": tensor for name, tensor in network.eval().state_dict().items()}
-        return write_bundle(self.folder / f"fine-tuned-{len(tiles)}-{round(seconds)}", self.base.card, named), steps
+        plain = {name: TargetCard() for name in self.base.card.targets}
+        card = self.base.card.model_copy(update={"refiner": None, "targets": plain})
+        return write_bundle(self.folder / f"fine-tuned-{len(tiles)}-{round(seconds)}", card, named), steps
 
     def _time(self, call: Callable[[], object]) -> float:
         clock = time.process_time if self.compute.device == "cpu" else time.perf_counter
