@@ -333,3 +333,25 @@ def test_a_card_that_contradicts_itself_is_refused(tmp_path, changes):
     card = open_prn(make_prn(tmp_path / "my.prn")).card
     with pytest.raises(ValueError, match=r"gsd must be|can be a part of a file's name"):
         PrnCard.model_validate(card.model_dump() | changes)
+
+
+def test_what_is_held_out_is_never_learned_from(write, tmp_path):
+    settings = Settings(steps=3, window=64, reduction=4, validation=("b",))
+    weights = []
+    for seed in (1, 2):
+        for name, number in (("a", 0), ("b", seed)):
+            place = {"origin": (500_000 + 500 * (name == "b"), 5_000_000)}
+            write(probability(number, 128), f"{seed}/s/{name}.tif", **place)
+            write(planted(number, 128)[1], f"{seed}/m/{name}.tif", **place)
+        files = [str(tmp_path / str(seed) / folder / "*.tif") for folder in "sm"]
+        card = fit_files(files[:1], files[1:], tmp_path / f"{seed}.prn", FitRequest(settings=settings)).bundle.card
+        weights.append(card.weights_sha256)
+    assert weights[0] == weights[1]
+
+
+def test_the_mask_is_where_the_stored_probability_reaches_the_threshold(scene, tmp_path):
+    result = apply_file(scene, make_prn(tmp_path / "my.prn", classes=1), tmp_path / "out")
+    probability, mask = (stored(result.rasters["roads"][kind]) for kind in ("probability", "mask"))
+    valid = mask != 255
+    np.testing.assert_array_equal(mask[valid] == 1, probability[valid] * 0.004 >= result.classes["roads"].threshold)
+    assert len(np.unique(mask[valid])) == 2
