@@ -206,6 +206,9 @@ def _warnings(
     first = rasters[0]
     if first.meaning.guessed:
         yield f"{first.what} was read as {first.meaning.told}; --values says otherwise."
+    told = [text for scene in scenes for text in scene.labels.warnings]
+    if told:
+        yield told[0] + f" So it is with {len(told) - 1} more." * (len(told) > 1)
     left = [raster.path for raster in rasters if all(scene.scores is not raster for scene in scenes)]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""

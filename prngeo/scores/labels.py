@@ -37,6 +37,11 @@ THRESHOLD = 0.5
 class Labels(Protocol):
     """Labels on the pixels of a scene."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know of how they were understood."""
+        ...
+
     def read(self, window: Window) -> NDArray[np.uint8]:
         """(classes, h, w) uint8: 0, 1, or 255 where unlabelled; the window lies inside the scene."""
         ...
@@ -82,6 +87,7 @@ class _Mask:
 
     def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, values: Values) -> None:
         self._source = RasterSource(f"--labels {public_path(path)}", path, dataset, grid, values, OPTION, THRESHOLD)
+        self.warnings = self._source.warnings
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         found = self._source.read(window)
@@ -98,6 +104,7 @@ class _ClassMap:
             rule = replace(rule, nodata=(None,))
         self._band = AlignedBand(path, dataset, grid, rule)
         self._values = values
+        self.warnings: list[str] = []
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         drawn, known = self._band.read(window)
@@ -110,6 +117,7 @@ class _Layers:
 
     def __init__(self, layers: Sequence[Sequence[LayerSource]]) -> None:
         self._layers = layers
+        self.warnings: list[str] = []
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         masks = np.zeros((len(self._layers), *window.shape), bool)
@@ -124,6 +132,10 @@ class _Several:
     """Rasters that lie side by side; where they overlap the first that knows counts."""
 
     parts: Sequence[Labels]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [text for part in self.parts for text in part.warnings]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         truth = self.parts[0].read(window)

@@ -355,3 +355,12 @@ def test_the_mask_is_where_the_stored_probability_reaches_the_threshold(scene, t
     valid = mask != 255
     np.testing.assert_array_equal(mask[valid] == 1, probability[valid] * 0.004 >= result.classes["roads"].threshold)
     assert len(np.unique(mask[valid])) == 2
+
+
+def test_what_is_assumed_of_labels_is_told(write, tmp_path, quick):
+    scores, labels = write(probability(0, 128), "a.tif"), write(planted(0, 128)[1], "b.tif", nodata=0)
+    result = fit_files([scores], [labels], tmp_path / "my.prn", FitRequest(settings=quick))
+    assert any("calls 0 nodata; it was taken for background" in text for text in result.warnings)
+    labels = write((probability(0, 128) * 255).astype("uint8"), "c.tif")
+    result = fit_files([scores], [labels], tmp_path / "other.prn", FitRequest(settings=quick))
+    assert any("c.tif was read as a probability in 0..255" in text for text in result.warnings)
