@@ -76,7 +76,11 @@ def print_prn(bundle: PrnBundle) -> None:
         ("values", {"unit": "0..1", "percent": "0..100", "byte": "0..255"}.get(card.values, card.values)),
         ("GSD", "unknown" if card.gsd is None else _gsd(card.gsd)),
         ("refiner", f"PRN {refiner.variant}, window {refiner.window} px, at 1/{refiner.reduction} resolution"),
-        ("fitted on", f"{card.scenes} scene(s), {card.pixels / 1e6:.3g} million labelled pixels"),
+        (
+            "fitted on",
+            f"{card.scenes} scene(s), {card.pixels / 1e6:.3g} million labelled pixels"
+            + f"; {card.left} of {card.pieces + card.left} pieces left out" * bool(card.left),
+        ),
         ("held out", card.validation),
         ("options", ", ".join(f"{name} {value}" for name, value in card.fit.items())),
         ("created", card.created or "unknown"),

@@ -196,7 +196,9 @@ class PrnCard(_Part):
         refiner: its network.
         fit: options it was fitted with.
         scenes: number of scenes.
-        pixels: labelled pixels it was fitted on.
+        pixels: labelled pixels it was fitted on; what is held out and the gap around it do not count.
+        pieces: number of pieces of the scenes that hold them; 0 if not told.
+        left: number of pieces that were left out because there are so many.
         validation: what was held out, in words.
     """
 
@@ -213,6 +215,8 @@ class PrnCard(_Part):
     fit: dict[str, Any] = {}
     scenes: Annotated[int, Field(ge=1)]
     pixels: Annotated[int, Field(ge=0)]
+    pieces: Annotated[int, Field(ge=0)] = 0
+    left: Annotated[int, Field(ge=0)] = 0
     validation: str = ""
     weights_sha256: str = ""
     created: str = ""
@@ -224,6 +228,11 @@ class PrnCard(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> PrnCard:
+        wrong = [name for name in self.targets if not name or set(name) & set("/\\\0")]
+        if wrong:
+            raise ValueError(f"a class needs a name that can be a part of a file's name, got {wrong[0]!r}")
+        if self.gsd is not None and self.gsd[0] > self.gsd[1]:
+            raise ValueError(f"gsd must be (smallest, largest), got {self.gsd}")
         if self.class_values and list(self.class_values) != list(self.targets):
             raise ValueError(f"class_values must name the classes {list(self.targets)}, got {list(self.class_values)}")
         return self

@@ -64,7 +64,8 @@ class Meaning:
     def logits(self, values: NDArray[Any], limit: float) -> NDArray[np.float32]:
         """Logits log(p / (1 - p)) of stored values of any shape.
 
-        A probability nearer to 0 or 1 than half a stored step is taken for half a step, as it may have been rounded.
+        A probability nearer to 0 or 1 than half a stored step is taken for half a step, as it may have been rounded;
+        where 0 and 1 are all that can be stored, they are taken for 0.25 and 0.75.
 
         Args:
             values: as stored.
@@ -73,7 +74,7 @@ class Meaning:
         if self.logit:
             logits = values.astype(np.float64) * self.scale + self.offset
         else:
-            least = self.step / 2 or 1e-12
+            least = min(self.step / 2, 0.25) or 1e-12
             probability = np.clip(self.probability(values), least, 1 - least)
             logits = np.log(probability) - np.log1p(-probability)
         clamped: NDArray[np.float32] = np.clip(logits, -limit, limit).astype(np.float32)

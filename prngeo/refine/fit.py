@@ -91,8 +91,9 @@ def fit_refiner(
     rng = np.random.default_rng(options.seed)
     refiner = refiner.to(device).train()
     optimizer = torch.optim.AdamW(refiner.parameters(), lr=options.learning_rate, weight_decay=refiner.weight_decay)
+    warm_up = 0.2 if options.steps == 10 else 0.1  # torch divides by zero if exactly one step warms up
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=options.steps, pct_start=0.1
+        optimizer, options.learning_rate, total_steps=options.steps, pct_start=warm_up
     )
     pseudo = [_pseudo(item, options.patch, options.pseudo == "joint") for item in maps]
     # Windows begin where patches do, so that a local branch cuts them as pseudo-labels were cut.

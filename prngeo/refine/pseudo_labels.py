@@ -52,6 +52,19 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
     return labels.view(n, -1, values.shape[2])[:, :height, :width]
 
 
+def oracle_counts(logits: NDArray[np.floating], labels: NDArray[np.uint8], patch: int) -> tuple[int, int]:
+    """Intersection and union of the truth and the jointly best thresholds of every patch of a map.
+
+    Args:
+        logits: (H, W) float, as for `pseudo_labels`.
+        labels: (H, W) uint8: 0, 1; anything else is ignored.
+        patch: side of a patch in pixels.
+    """
+    truth, known = torch.from_numpy(labels == 1), torch.from_numpy(labels <= 1)
+    best = pseudo_labels(torch.from_numpy(logits)[None], truth[None], known[None], patch)[0] & known
+    return int((best & truth).sum()), int((best | truth).sum())
+
+
 def _own(counts: Numbers) -> NDArray[np.float64]:
     """IoU of each patch of (2, ...) true positives and union."""
     smoothed = counts + SMOOTHING

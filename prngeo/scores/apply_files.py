@@ -177,6 +177,8 @@ def _check(raster: ScoreRaster, card: PrnCard) -> Iterator[str]:
             )
         if ratio > DIFFERENT_GSD:
             yield f"{pixels}: expect less of it."
+    if raster.meaning.step >= 1 and not raster.meaning.logit:
+        yield f"{raster.what} holds nothing between 0 and 1: a mask tells a refiner little. Give probabilities."
     for name, target in card.targets.items():
         if not target.refine:
             yield (

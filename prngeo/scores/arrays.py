@@ -18,6 +18,7 @@ from prngeo.models.bundle import PrnBundle, open_prn, write_prn
 from prngeo.models.card import PrnCard, ScoreValues
 from prngeo.progress import silent
 from prngeo.raster.values import Meaning, check_values
+from prngeo.scores.classes import alike, file_name
 from prngeo.scores.scene import IGNORE, LIMIT, ArrayScene
 from prngeo.scores.settings import Device, Settings
 
@@ -115,6 +116,9 @@ def fit_arrays(
     )
     if len(names) != number:
         raise UsageError(f"the scores have {number} classes, but {len(names)} are named: {', '.join(names)}.")
+    wrong = [name for name in names if not name or file_name(name) != name]
+    if wrong or alike(names):
+        raise UsageError(f"every class needs a name of its own that can be a part of a file's name, got {list(names)}.")
     class_values = tuple(range(1, number + 1)) if number > 1 else ()
     subject = Subject("arrays", names, class_values, both - number, values)
     with tempfile.TemporaryDirectory() as scratch:

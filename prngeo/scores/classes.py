@@ -38,19 +38,20 @@ def choose_classes(told: str | None, names: Sequence[str | None], guess: str | N
     """
     if told is None:
         if len(names) == 1:
-            return Classes((guess or "objects",))
+            return Classes((file_name(guess or "") or "objects",))
         found = tuple(name or f"class_{number}" for number, name in enumerate(names, 1))
-        if len(set(found)) < len(found):
+        found = tuple(map(file_name, found))
+        if not all(found) or alike(found):
             found = tuple(f"class_{number}" for number in range(1, len(names) + 1))
-        return Classes(tuple(map(_file_name, found)), tuple(range(1, len(names) + 1)))
+        return Classes(found, tuple(range(1, len(names) + 1)))
     parts = [part.strip().partition("=") for part in told.split(",")]
-    chosen = tuple(_file_name(name.strip()) for name, _, _ in parts)
+    chosen = tuple(file_name(name.strip()) for name, _, _ in parts)
     if len(parts) != len(names):
         bands = "one band" if len(names) == 1 else f"{len(names)} bands"
         raise UsageError(
             f"--classes {told} names {len(parts)}, but the scores have {bands}: one class a band is needed."
         )
-    if not all(chosen) or len(set(chosen)) < len(chosen):
+    if not all(chosen) or alike(chosen):
         raise UsageError(f"--classes {told}: every class needs a name of its own, as in roads=1,buildings=2.")
     if len(parts) == 1 and not parts[0][1]:
         return Classes(chosen)
@@ -61,11 +62,16 @@ def choose_classes(told: str | None, names: Sequence[str | None], guess: str | N
 
 
 def _value(told: str, text: str) -> int:
-    if not text.strip().isdigit() or int(text) > LARGEST:
+    if not text.strip().isdecimal() or int(text) > LARGEST:
         raise UsageError(f"--classes {told}: a value is a whole number from 0 to {LARGEST}, got {text.strip()!r}.")
     return int(text)
 
 
-def _file_name(name: str) -> str:
+def alike(names: Sequence[str]) -> bool:
+    """True if two names would be one on a file system that does not tell a from A."""
+    return len({name.casefold() for name in names}) < len(names)
+
+
+def file_name(name: str) -> str:
     """A name that can be a part of a file's name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).strip("_.")

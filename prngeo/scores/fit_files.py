@@ -19,7 +19,7 @@ from prngeo.raster.sources import guess_target
 from prngeo.raster.values import Values
 from prngeo.scores.classes import Classes, choose_classes
 from prngeo.scores.labels import Labelled, LabelOptions, labelled
-from prngeo.scores.match import Named, named, overlap, same_grid
+from prngeo.scores.match import Named, named, overlap, refuse_alike, same_grid
 from prngeo.scores.rasters import ScoreRaster, open_scores, with_images
 from prngeo.scores.settings import Settings
 
@@ -95,7 +95,8 @@ def fit_files(
     started = time.monotonic()
     request, folder = request or FitRequest(), Path(output)
     _refuse(folder, request.overwrite)
-    files, named_labels = named(scores), named(labels)
+    # What is held out and drawn goes by number: the same files give the same refiner in any order.
+    files, named_labels = (sorted(named(part), key=lambda file: file.path) for part in (scores, labels))
     with ExitStack() as stack:
         rasters = stack.enter_context(open_scores([file.path for file in files], request.values))
         classes = _classes(rasters, request, [*files, *named_labels])
@@ -113,7 +114,7 @@ def fit_files(
 
         gsds = [raster.gsd for raster in used if raster.gsd is not None]
         subject = Subject(
-            folder.stem,
+            folder.resolve().stem,
             classes.names,
             classes.values if len(classes.names) > 1 else (),
             bands,
@@ -121,9 +122,14 @@ def fit_files(
             (min(gsds), max(gsds)) if gsds else None,
             request.license,
         )
-        hidden = stack.enter_context(staging(folder, folder.stem))
+        hidden = stack.enter_context(staging(folder, folder.resolve().stem))
         with scratch_folder(hidden) as scratch:
             card, tensors = learn(scenes, subject, request.settings, scratch, report)
+        if card.left:
+            warnings.append(
+                f"Learned from {card.pieces} pieces of the scenes, drawn by --seed; {card.left} more were left out. "
+                "Fewer scenes would do as well."
+            )
         written = write_prn(hidden, card, tensors)
         publish(hidden, folder, [WEIGHTS, CARD])
     return FitResult(PrnBundle(folder, written.card), warnings, time.monotonic() - started)
@@ -178,6 +184,7 @@ def match_images(
     for image in images:
         with opened_bands(image.path, f"{option} {image.path}") as dataset:
             grids[image] = GeoGrid(dataset.height, dataset.width, dataset.transform, dataset.crs)
+    refuse_alike([(image.path, image.key) for image, grid in grids.items() if grid.crs is None])
     found = []
     for raster, key in zip(scores, keys, strict=True):
         own = [image for image in images if image.key == key]
@@ -199,6 +206,9 @@ def _warnings(
     first = rasters[0]
     if first.meaning.guessed:
         yield f"{first.what} was read as {first.meaning.told}; --values says otherwise."
+    told = [text for scene in scenes for text in scene.labels.warnings]
+    if told:
+        yield told[0] + f" So it is with {len(told) - 1} more." * (len(told) > 1)
     left = [raster.path for raster in rasters if all(scene.scores is not raster for scene in scenes)]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""

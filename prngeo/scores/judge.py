@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from prngeo.files import scratch_folder
 from prngeo.models.card import Calibration, Gate, PrnCard, TargetCard
 from prngeo.refine.calibrate import Histogram, tune
-from prngeo.refine.pseudo_labels import pseudo_labels
+from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.scores.refining import ScoreNetworks, score_mosaic
-from prngeo.scores.scene import IGNORE, LabelledScene, blocks
+from prngeo.scores.scene import LabelledScene, blocks
 from prngeo.tiling.grid import Window
 
 POOL = "validation"
@@ -35,25 +34,13 @@ class _ClassCounts:
         self.oracle += oracle_counts(base, truth, patch)
 
 
-def oracle_counts(logits: NDArray[np.float32], truth: NDArray[np.uint8], patch: int) -> NDArray[np.int64]:
-    """Intersection and union of the jointly best thresholds of every patch.
-
-    Args:
-        logits: (H, W) float32.
-        truth: (H, W) uint8: 0, 1; anything else is ignored.
-        patch: side of a patch in pixels.
-    """
-    true, known = torch.from_numpy(truth == 1), torch.from_numpy(truth != IGNORE)
-    best = pseudo_labels(torch.from_numpy(logits)[None], true[None], known[None], patch)[0] & known
-    return np.array([int((best & true).sum()), int((best | true).sum())])
-
-
 def judge(
     scenes: Sequence[LabelledScene],
     windows: Sequence[Sequence[Window]],
     networks: ScoreNetworks,
     card: PrnCard,
     patch: int,
+    scratch: Path,
 ) -> dict[str, TargetCard]:
     """Temperature, threshold and gate of every class.
 
@@ -66,12 +53,13 @@ def judge(
         networks: the refiner.
         card: with its classes.
         patch: side of the patches of the oracle, in pixels.
+        scratch: an existing folder.
     """
     counts = [_ClassCounts() for _ in card.targets]
     for scene, held in zip(scenes, windows, strict=True):
         parts = [part for window in held for part in blocks(window)]
-        with tempfile.TemporaryDirectory() as scratch:
-            mosaic = score_mosaic(scene, networks, card, [True] * len(counts), parts, Path(scratch))
+        with scratch_folder(scratch) as folder:
+            mosaic = score_mosaic(scene, networks, card, [True] * len(counts), parts, folder)
             for part in parts:
                 logits, truth = mosaic.read(part), scene.truth(part)
                 for index, count in enumerate(counts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from prngeo.raster.sources import Ground, LayerSource, RasterSource, check_syste
 from prngeo.raster.validity import ValidityRule
 from prngeo.raster.values import Values
 from prngeo.scores.classes import Classes
-from prngeo.scores.match import Named, overlap
+from prngeo.scores.match import Named, overlap, refuse_alike
 from prngeo.scores.rasters import ScoreRaster
 from prngeo.scores.scene import IGNORE, padded
 from prngeo.tiling.grid import Window
@@ -36,6 +36,11 @@ THRESHOLD = 0.5
 
 class Labels(Protocol):
     """Labels on the pixels of a scene."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know of how they were understood."""
+        ...
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """(classes, h, w) uint8: 0, 1, or 255 where unlabelled; the window lies inside the scene."""
@@ -82,6 +87,7 @@ class _Mask:
 
     def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, values: Values) -> None:
         self._source = RasterSource(f"--labels {public_path(path)}", path, dataset, grid, values, OPTION, THRESHOLD)
+        self.warnings = self._source.warnings
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         found = self._source.read(window)
@@ -89,7 +95,7 @@ class _Mask:
 
 
 class _ClassMap:
-    """A raster of class values; 255 is no label, unless a class has that value or the file says what is nodata."""
+    """A raster of class values; 255 is no label, and 0 is one even if the file calls it nodata."""
 
     def __init__(self, path: str, dataset: DatasetReader, grid: GeoGrid, values: Sequence[int]) -> None:
         check_systems(f"--labels {public_path(path)}", dataset, grid)
@@ -98,6 +104,7 @@ class _ClassMap:
             rule = replace(rule, nodata=(None,))
         self._band = AlignedBand(path, dataset, grid, rule)
         self._values = values
+        self.warnings: list[str] = []
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         drawn, known = self._band.read(window)
@@ -106,15 +113,18 @@ class _ClassMap:
 
 
 class _Layers:
-    """Polygons or lines, one layer a class; None where a class has no feature here."""
+    """Polygons or lines; for every class the layers with features here, none if it has no feature."""
 
-    def __init__(self, layers: Sequence[LayerSource | None]) -> None:
+    def __init__(self, layers: Sequence[Sequence[LayerSource]]) -> None:
         self._layers = layers
+        self.warnings: list[str] = []
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        empty = np.zeros(window.shape, bool)
-        masks = [empty if layer is None else layer.read(window).mask for layer in self._layers]
-        return np.stack(masks).astype(np.uint8)
+        masks = np.zeros((len(self._layers), *window.shape), bool)
+        for mask, layers in zip(masks, self._layers, strict=True):
+            for layer in layers:
+                mask |= layer.read(window).mask
+        return masks.astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,10 @@ class _Several:
     """Rasters that lie side by side; where they overlap the first that knows counts."""
 
     parts: Sequence[Labels]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [text for part in self.parts for text in part.warnings]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         truth = self.parts[0].read(window)
@@ -158,7 +172,7 @@ def labelled(
     """The scores that have labels, with them; opened files are closed at the end.
 
     Rasters belong to scores of the same key, else to those on the same ground; a lone one to a lone one. Of layers,
-    those with the key of a scene belong to it alone, and any other to every scene that it touches.
+    those with the key of a scene belong to it alone, and all others to every scene that they touch.
 
     Raises:
         UsageError: no label belongs to any of the scores, or one cannot be read or laid on its scores.
@@ -173,6 +187,8 @@ def labelled(
             label: _by_class(label.path, classes, options.class_field) for label in labels if is_layer(label.path)
         }
         found = []
+        refuse_alike([(scene.path, key) for scene, key in zip(scores, keys, strict=True) if scene.grid.crs is None])
+        refuse_alike([(label.path, label.key) for label, file in rasters.items() if file.crs is None])
         for scene, key in zip(scores, keys, strict=True):
             lone = len(scores) == len(labels) == 1
             own = _of_rasters(scene, key, rasters, classes, options, lone) or _of_layers(scene, key, frames, options)
@@ -267,20 +283,18 @@ def _as_text(value: object) -> str:
 
 def _of_layers(scene: ScoreRaster, key: str, frames: dict[Named, Frames], options: LabelOptions) -> Labels | None:
     own = [label for label in frames if label.key == key] or list(frames)
+    if not own:
+        return None
     ground = _ground(scene.grid)
+    layers: list[list[LayerSource]] = [[] for _ in frames[own[0]]]
     for label in own:
-        layers: list[LayerSource | None] = []
-        for what, frame in frames[label]:
-            try:
-                empty = len(frames[label]) > 1 and not len(frame)
-                layers.append(None if empty else LayerSource(what, frame, ground, options.line_width))
-            except LayerElsewhereError:
-                layers.append(None)
-        if any(layer is not None for layer in layers) or (
-            options.aoi is not None and _same_system(frames[label], scene)
-        ):
-            return _Layers(layers)
-    return None
+        for found, (what, frame) in zip(layers, frames[label], strict=True):
+            if len(layers) > 1 and not len(frame):  # a layer without features of one class
+                continue
+            with suppress(LayerElsewhereError):
+                found.append(LayerSource(what, frame, ground, options.line_width))
+    complete = options.aoi is not None and any(_same_system(frames[label], scene) for label in own)
+    return _Layers(layers) if any(layers) or complete else None
 
 
 def _same_system(frames: Frames, scene: ScoreRaster) -> bool:

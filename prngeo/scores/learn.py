@@ -29,7 +29,7 @@ from prngeo.tiling.grid import Window
 PIECE = 2048
 """Scenes are learned from in pieces of about this side, in pixels."""
 MOST_PIECES = 64
-"""No more pieces than that are learned from: 400 steps do not see more."""
+"""No more pieces than that are learned from, so that what is kept on disk does not grow with the scenes."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def learn(
     holdout = hold_out(scenes, subject.classes, settings)
     chosen = sizes(settings, [(scene.grid.height, scene.grid.width) for scene in scenes])
     card = _card(scenes, subject, settings, chosen, holdout)
-    maps = _maps(scenes, holdout, card, chosen, settings.seed, scratch)
+    maps, left = _maps(scenes, holdout, card, chosen, settings.seed, scratch)
     compute = choose_compute(settings.device)
     torch.manual_seed(settings.seed)
 
@@ -88,10 +88,11 @@ def learn(
     refiner = fit_refiner(refiner_of(card), maps, _options(settings, chosen), torch.device(compute.device), on_step)
     _round(refiner)
     report(Progress(subject.name, "judge", 0, 1))
-    targets = judge(scenes, holdout.windows, ScoreNetworks(refiner, compute), card, chosen.patch)
+    targets = judge(scenes, holdout.windows, ScoreNetworks(refiner, compute), card, chosen.patch, scratch)
     report(Progress(subject.name, "judge", 1, 1))
     tensors = {f"refiner.{name}": tensor.cpu() for name, tensor in refiner.state_dict().items()}
-    return card.model_copy(update={"targets": targets}), tensors
+    known = sum(int((item.labels != IGNORE).any(0).sum()) for item in maps)
+    return card.model_copy(update={"targets": targets, "pixels": known, "pieces": len(maps), "left": left}), tensors
 
 
 def _card(
@@ -111,11 +112,12 @@ def _card(
             overlap=chosen.overlap,
             reduction=chosen.reduction,
             use_image=subject.image_bands > 0,
+            detail=settings.variant == "fast",
             patch=chosen.patch if settings.variant == "paper" else 64,
         ),
         fit=asdict(settings) | {"window": chosen.window, "patch": chosen.patch, "reduction": chosen.reduction},
         scenes=len(scenes),
-        pixels=holdout.total - holdout.pixels,
+        pixels=0,
         validation=holdout.told,
         created=datetime.now(UTC).date().isoformat(),
     )
@@ -132,8 +134,8 @@ def _options(settings: Settings, chosen: Sizes) -> FitOptions:
 
 def _maps(
     scenes: Sequence[LabelledScene], holdout: Holdout, card: PrnCard, chosen: Sizes, seed: int, scratch: Path
-) -> list[LogitMap]:
-    """Labelled pieces of the scenes, kept in files.
+) -> tuple[list[LogitMap], int]:
+    """Labelled pieces of the scenes, kept in files, and the number of pieces beyond `MOST_PIECES`.
 
     Raises:
         UsageError: there are none.
@@ -146,19 +148,21 @@ def _maps(
     ]
     order = np.random.default_rng(seed).permutation(len(places))
     maps: list[LogitMap] = []
-    for number in order.tolist():
+    left = 0
+    for tried, number in enumerate(order.tolist(), 1):
         index, window = places[number]
         truth = _learnable(scenes[index], window, holdout.forbidden[index])
         if (truth != IGNORE).any():
             maps.append(_kept(scenes[index], window, truth, card, scratch / str(len(maps))))
         if len(maps) == MOST_PIECES:
+            left = len(places) - tried
             break
     if not maps:
         raise UsageError(
             "Nothing is left to learn from beside what is held out and its gap. Give more labelled scenes, or hold out "
             "less with --validation."
         )
-    return maps
+    return maps, left
 
 
 def pieces(shape: tuple[int, int], side: int, step: int) -> Iterator[Window]:

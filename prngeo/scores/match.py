@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rasterio.warp import transform_bounds
 
+from prngeo.errors import UsageError
 from prngeo.files import matches
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.source import scene_name
@@ -28,13 +30,29 @@ class Named:
 
 
 def named(patterns: Sequence[str]) -> list[Named]:
-    """The files of patterns, each once.
+    """The files of patterns, each once, however it is written.
 
     Raises:
         UsageError: a pattern matches no file.
     """
     found = [Named(path, _key(pattern, path)) for pattern in patterns for path in matches(pattern)]
-    return list({item.path: item for item in found}.values())
+    places = [os.path.abspath(item.path) if Path(item.path).exists() else item.path for item in found]
+    return list(dict(zip(places, found, strict=True)).values())
+
+
+def refuse_alike(files: Sequence[tuple[str, str]]) -> None:
+    """Refuse files (path, key) without a place on the map that only their key could tell apart.
+
+    Raises:
+        UsageError: two have the same.
+    """
+    first: dict[str, str] = {}
+    for path, key in files:
+        if first.setdefault(key, path) != path:
+            raise UsageError(
+                f"{first[key]} and {path} are both called {key!r}, and nothing tells where they lie: what belongs to "
+                "which cannot be known. Give every picture a name of its own, or georeference them."
+            )
 
 
 def _key(pattern: str, path: str) -> str:

@@ -58,6 +58,8 @@ class Settings:
             raise UsageError(f"--patch {self.patch} does not divide --window {self.window}; choose one that does.")
         if self.steps < 1:
             raise UsageError(f"--steps is at least 1, got {self.steps}.")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed is a whole number from 0 to {2**32 - 1}, got {self.seed}.")
         if isinstance(self.validation, float) and not 0 < self.validation <= 0.5:
             raise UsageError(
                 f"--validation is the share that is held out, more than 0 and at most 0.5, or names of scenes; got "

@@ -26,13 +26,13 @@ from prngeo.progress import Progress, Report, silent
 from prngeo.refine.branches import Refiner
 from prngeo.refine.calibrate import Histogram, Tuned, tune
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
-from prngeo.refine.pseudo_labels import pseudo_labels
+from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
 from prngeo.training.evaluate import evaluate_tests
 from prngeo.training.folds import Predictor, cross_fit, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.prepare import prepare
-from prngeo.training.regions import IGNORE, CachedRegion, Region, load_regions
+from prngeo.training.regions import CachedRegion, Region, load_regions
 
 logger = logging.getLogger(__name__)
 
@@ -232,18 +232,10 @@ def _judge(config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, run
             base[name].setdefault(source, Histogram.empty()).add(logits.base[channel], labels)
             final = logits.base[channel] + logits.correction[channel]
             refined[name].setdefault(source, Histogram.empty()).add(final, labels)
-            reached = _oracle(logits.base[channel], labels, config.refiner.patch)
+            reached = oracle_counts(logits.base[channel], labels, config.refiner.patch)
             known = oracle[name].get(source, (0, 0))
             oracle[name][source] = (known[0] + reached[0], known[1] + reached[1])
     return {name: _target(tune(base[name]), tune(refined[name]), oracle[name]) for name in config.targets}
-
-
-def _oracle(logits: np.ndarray, labels: np.ndarray, patch: int) -> tuple[int, int]:
-    """(intersection, union) of the jointly best thresholds of every patch of a map."""
-    truth = torch.from_numpy(labels == 1)
-    known = torch.from_numpy(labels != IGNORE)
-    best = pseudo_labels(torch.from_numpy(logits)[None], truth[None], known[None], patch)[0] & known
-    return int((best & truth).sum()), int((best | truth).sum())
 
 
 def _target(base: Tuned, refined: Tuned, oracle: dict[str, tuple[int, int]]) -> TargetCard:

@@ -1,6 +1,7 @@
 """Fitting finds a planted regional bias, and leaves the identity where there is none to learn from."""
 
 import numpy as np
+import pytest
 import torch
 
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
@@ -49,3 +50,11 @@ def test_fit_corrects_a_regional_bias_on_a_map_it_has_not_seen():
     base = unseen.logits.astype(np.float32)
     assert iou(base, unseen.labels) < 0.75
     assert iou(base + correction[0].numpy(), unseen.labels) > 0.9
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
+def test_any_number_of_steps_will_do(steps):
+    done = []
+    options = FitOptions(window=64, patch=32, steps=steps)
+    fit_refiner(FastRefiner(1, 1, width=2), [planted(0, 3.0)], options, torch.device("cpu"), done.append)
+    assert done == list(range(1, steps + 1))

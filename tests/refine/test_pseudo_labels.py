@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prngeo.refine import thresholds
-from prngeo.refine.pseudo_labels import SMOOTHING, pseudo_labels
+from prngeo.refine.pseudo_labels import SMOOTHING, oracle_counts, pseudo_labels
 
 INF = float("inf")
 
@@ -270,3 +270,12 @@ def test_only_few_logits_are_sorted(monkeypatch):
     for joint in (True, False):
         pseudo_labels(logits, torch.from_numpy(truth), torch.ones_like(logits, dtype=torch.bool), 64, joint=joint)
     assert max(sorted_logits) < 0.1 * logits.numel()
+
+
+def test_the_oracle_counts_what_the_jointly_best_thresholds_hit():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(20, 12)).astype(np.float32)
+    labels = rng.choice(np.array([0, 1, 255], np.uint8), (20, 12))
+    known = labels != 255
+    best = pseudo_labels(*(torch.from_numpy(part)[None] for part in (logits, labels == 1, known)), 8)[0].numpy() & known
+    assert oracle_counts(logits, labels, 8) == ((best & (labels == 1)).sum(), (best | (labels == 1)).sum())

@@ -140,6 +140,7 @@ def _fit(**changes):
         ({"scores": [np.full((64, 64), np.nan)] * 2}, "No pixel has both a score and a label"),
         ({"values": "unit"}, "was read as a probability in 0..1, but holds values"),
         ({"values": "odds"}, "values is one of"),
+        ({"classes": ["a/b"]}, "every class needs a name of its own"),
         ({"classes": ["a", "b"]}, "have 1 classes, but 2 are named"),
         ({"images": [np.full((3, 64, 64), 7.0)] * 2}, "is to lie in 0..1"),
         ({"images": [np.zeros((3, 9, 9))] * 2}, "an image of"),

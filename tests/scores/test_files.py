@@ -8,6 +8,7 @@ import rasterio
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.bundle import CARD, WEIGHTS, open_bundle, open_prn
+from prngeo.models.card import PrnCard, TargetCard
 from prngeo.refine import (
     ApplyOptions,
     FitRequest,
@@ -17,7 +18,7 @@ from prngeo.refine import (
     fit_files,
     load_refiner,
 )
-from prngeo.scores import apply_files
+from prngeo.scores import apply_files, learn
 from tests.scores.conftest import best_iou, iou, make_prn, planted, sigmoid
 
 
@@ -272,3 +273,94 @@ def test_a_model_or_a_file_is_not_overwritten_by_a_refiner(write, tmp_path, tiny
         fit_files([scores], [labels], tmp_path / "model", FitRequest(overwrite=True))
     with pytest.raises(UsageError, match="is a file; give a folder"):
         fit_files([scores], [labels], Path(scores))
+
+
+def test_the_order_of_files_does_not_matter(write, tmp_path, quick):
+    for seed, name in enumerate("ab"):
+        place = {"origin": (500_000 + 500 * seed, 5_000_000)}
+        write(probability(seed, 128), f"s/{name}.tif", **place)
+        write(planted(seed, 128)[1], f"m/{name}.tif", **place)
+    scores, masks = ([str(tmp_path / folder / f"{name}.tif") for name in "ab"] for folder in "sm")
+    request = FitRequest(settings=quick)
+    one = fit_files(scores, masks, tmp_path / "one.prn", request)
+    other = fit_files(scores[::-1], masks[::-1], tmp_path / "other.prn", request)
+    assert one.bundle.card.weights_sha256 == other.bundle.card.weights_sha256
+    assert one.bundle.card.targets == other.bundle.card.targets
+
+
+def test_pieces_that_are_left_out_are_told(write, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(learn, "PIECE", 64)
+    monkeypatch.setattr(learn, "MOST_PIECES", 3)
+    scores, labels = write(probability(0, 256), "a.tif"), write(planted(0, 256)[1], "b.tif")
+    result = fit_files([scores], [labels], tmp_path / "my.prn", FitRequest(settings=quick))
+    card = result.bundle.card
+    assert card.pieces == 3
+    assert 0 < card.left <= 13
+    assert card.pixels <= 3 * 64 * 64
+    assert any(f"Learned from 3 pieces of the scenes, drawn by --seed; {card.left} more" in t for t in result.warnings)
+
+
+def test_pixels_of_the_card_are_those_learned_from(write, tmp_path, quick):
+    scores, labels = write(probability(0, 128), "a.tif"), write(planted(0, 128)[1], "b.tif")
+    card = fit_files([scores], [labels], tmp_path / "my.prn", FitRequest(settings=quick)).bundle.card
+    held = card.targets["objects"].gate.pixels
+    assert card.left == 0
+    assert 0 < card.pixels < 128 * 128 - held  # and the gap
+
+
+def test_the_refiner_corrects_every_pixel(write, tmp_path, quick):
+    scores, labels = write(probability(0, 128), "a.tif"), write(planted(0, 128)[1], "b.tif")
+    bundle = fit_files([scores], [labels], tmp_path / "my.prn", FitRequest(settings=quick)).bundle
+    assert bundle.card.refiner.detail
+    assert "refiner.detail.weight" in bundle.tensors()
+
+
+def test_a_mask_in_place_of_scores_is_told(write, tmp_path):
+    mask = write(planted(0)[1], "a.tif")
+    result = apply_file(mask, make_prn(tmp_path / "my.prn"), tmp_path / "out")
+    assert any("holds nothing between 0 and 1" in text for text in result.warnings)
+
+
+def test_a_refiner_in_the_folder_at_hand_has_its_name(write, tmp_path, quick, monkeypatch):
+    scores, labels = write(probability(0, 128), "a.tif"), write(planted(0, 128)[1], "b.tif")
+    (tmp_path / "mine.prn").mkdir()
+    monkeypatch.chdir(tmp_path / "mine.prn")
+    assert fit_files([scores], [labels], ".", FitRequest(settings=quick)).bundle.card.name == "mine"
+
+
+@pytest.mark.parametrize("changes", [{"gsd": (2.0, 1.0)}, {"targets": {"../up": TargetCard()}}])
+def test_a_card_that_contradicts_itself_is_refused(tmp_path, changes):
+    card = open_prn(make_prn(tmp_path / "my.prn")).card
+    with pytest.raises(ValueError, match=r"gsd must be|can be a part of a file's name"):
+        PrnCard.model_validate(card.model_dump() | changes)
+
+
+def test_what_is_held_out_is_never_learned_from(write, tmp_path):
+    settings = Settings(steps=3, window=64, reduction=4, validation=("b",))
+    weights = []
+    for seed in (1, 2):
+        for name, number in (("a", 0), ("b", seed)):
+            place = {"origin": (500_000 + 500 * (name == "b"), 5_000_000)}
+            write(probability(number, 128), f"{seed}/s/{name}.tif", **place)
+            write(planted(number, 128)[1], f"{seed}/m/{name}.tif", **place)
+        files = [str(tmp_path / str(seed) / folder / "*.tif") for folder in "sm"]
+        card = fit_files(files[:1], files[1:], tmp_path / f"{seed}.prn", FitRequest(settings=settings)).bundle.card
+        weights.append(card.weights_sha256)
+    assert weights[0] == weights[1]
+
+
+def test_the_mask_is_where_the_stored_probability_reaches_the_threshold(scene, tmp_path):
+    result = apply_file(scene, make_prn(tmp_path / "my.prn", classes=1), tmp_path / "out")
+    probability, mask = (stored(result.rasters["roads"][kind]) for kind in ("probability", "mask"))
+    valid = mask != 255
+    np.testing.assert_array_equal(mask[valid] == 1, probability[valid] * 0.004 >= result.classes["roads"].threshold)
+    assert len(np.unique(mask[valid])) == 2
+
+
+def test_what_is_assumed_of_labels_is_told(write, tmp_path, quick):
+    scores, labels = write(probability(0, 128), "a.tif"), write(planted(0, 128)[1], "b.tif", nodata=0)
+    result = fit_files([scores], [labels], tmp_path / "my.prn", FitRequest(settings=quick))
+    assert any("calls 0 nodata; it was taken for background" in text for text in result.warnings)
+    labels = write((probability(0, 128) * 255).astype("uint8"), "c.tif")
+    result = fit_files([scores], [labels], tmp_path / "other.prn", FitRequest(settings=quick))
+    assert any("c.tif was read as a probability in 0..255" in text for text in result.warnings)

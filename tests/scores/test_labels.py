@@ -172,3 +172,22 @@ def test_plain_pictures_of_another_size_or_name_are_refused(write, truth):
         truth(one, write(mask[:32], "m/one.png", crs=None))
     with pytest.raises(UsageError, match=r"neither their names \(cat, one\) nor their places meet"):
         truth([one, other], write(mask, "m/cat.png", crs=None))
+
+
+def test_plain_pictures_of_one_name_are_refused(write, truth):
+    scores = [
+        write(np.arange(4096, dtype="uint16").reshape(64, 64).astype("uint8"), f"{folder}/a.png", crs=None)
+        for folder in "xy"
+    ]
+    masks = [write(planted(0)[1], f"m{folder}/a.png", crs=None) for folder in "xy"]
+    with pytest.raises(UsageError, match=r"x/a.png and .*y/a.png are both called 'a'"):
+        truth(scores, masks[0])
+    with pytest.raises(UsageError, match=r"mx/a.png and .*my/a.png are both called 'a'"):
+        truth(scores[0], *masks)
+
+
+def test_layers_that_touch_one_scene_join(scores, truth, tmp_path):
+    north = layer(tmp_path / "north.gpkg", [shapely.box(5, 5, 15, 15)])
+    south = layer(tmp_path / "south.gpkg", [shapely.box(5, 40, 15, 50)])
+    expected = np.maximum(square(5, 5, 10, 10), square(40, 5, 10, 10))
+    np.testing.assert_array_equal(truth(scores, north, south)["a"][0], expected)

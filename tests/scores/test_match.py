@@ -47,3 +47,9 @@ def test_the_same_grid_has_the_same_pixels():
     assert not same_grid(grid(), grid(0.5))
     assert not same_grid(grid(), grid(size=99))
     assert not same_grid(grid(), grid(crs="EPSG:32632"))
+
+
+def test_a_file_of_two_spellings_comes_once(tmp_path, monkeypatch):
+    Path(tmp_path, "a.tif").touch()
+    monkeypatch.chdir(tmp_path)
+    assert len(named(["a.tif", "./a.tif", f"{tmp_path}/a.tif"])) == 1

@@ -47,6 +47,8 @@ def test_what_is_told_is_taken():
         ({"patch": 12}, "--patch is a multiple of 8"),
         ({"patch": 48, "window": 64}, "--patch 48 does not divide --window 64"),
         ({"steps": 0}, "--steps is at least 1"),
+        ({"seed": -1}, "--seed is a whole number from 0 to"),
+        ({"seed": 2**32}, "--seed is a whole number from 0 to"),
         ({"validation": 0.0}, "--validation is the share"),
         ({"validation": 0.6}, "--validation is the share"),
     ],

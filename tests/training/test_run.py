@@ -32,9 +32,9 @@ def trained(monkeypatch):
     seen = []
     original = run.train_base
 
-    def noting(config, regions, *more):
+    def noting(config, regions, *more, **named):
         seen.append({item.region.key for item in regions})
-        return original(config, regions, *more)
+        return original(config, regions, *more, **named)
 
     monkeypatch.setattr(run, "train_base", noting)
     return seen
