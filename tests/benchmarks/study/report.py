@@ -176,9 +176,11 @@ def plots(results: dict[str, object], shifted: dict[str, object], folder: Path) 
                 axes.plot(*zip(*known, strict=True), "o-", label=method)
         if "base 0" in rows:
             axes.axhline(rows["base 0"]["iou"], color="grey", ls=":", label="base at 0.5")
-        axes.set(
-            xscale="log", xticks=COUNTS, xticklabels=COUNTS, xlabel="labelled tiles of the new region", ylabel="IoU"
-        )
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        shown = [count for count in COUNTS if any(f"{method} {count}" in rows for method in METHODS)]
+        axes.set_xticks(shown, [str(count) for count in shown])
+        axes.set(xlabel="labelled tiles of the new region", ylabel="IoU")
         axes.set_title(name, fontsize=10)
         axes.legend(fontsize=8)
     figure.savefig(folder / "shift.png", dpi=110)
