@@ -184,6 +184,7 @@ def test_a_damaged_refiner_and_other_bundles_are_named(scene, tmp_path, tiny_mod
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_planted_bias_of_plain_pictures_is_removed_on_held_out_ones(write, tmp_path):
     for seed in range(10):
         scores, truth = planted(seed)
