@@ -20,5 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in MB or GB, of 1024 each as `--max-memory` counts them."""
+    """Bytes in kB, MB or GB, of 1024 each as `--max-memory` counts them."""
+    if count < 2**20:
+        return f"{count / 2**10:.1f} kB"
     return f"{count / 2**30:.2f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"

@@ -19,6 +19,8 @@ def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0.0 MB"), (1 << 20, "1.0 MB"), (3 << 29, "1.50 GB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0.0 kB"), (9_812, "9.6 kB"), (1 << 20, "1.0 MB"), (3 << 29, "1.50 GB")]
+)
 def test_size(count, text):
     assert size(count) == text
