@@ -159,8 +159,8 @@ def _maps(
             break
     if not maps:
         raise UsageError(
-            "Nothing is left to learn from beside what is held out and its gap. Give more labelled scenes, or hold out "
-            "less with --validation."
+            "Nothing is left to learn from beside what is held out, its gap, and other scenes of the same ground. Give "
+            "more labelled scenes, or hold out less with --validation."
         )
     return maps, left
 

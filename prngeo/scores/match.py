@@ -30,14 +30,18 @@ class Named:
 
 
 def named(patterns: Sequence[str]) -> list[Named]:
-    """The files of patterns, each once, however it is written.
+    """The files of patterns, each once, however it is written; `|layername=roads` behind a pattern goes with each file.
 
     Raises:
         UsageError: a pattern matches no file.
     """
-    found = [Named(path, _key(pattern, path)) for pattern in patterns for path in matches(pattern)]
-    places = [os.path.abspath(item.path) if Path(item.path).exists() else item.path for item in found]
-    return list(dict(zip(places, found, strict=True)).values())
+    found: dict[str, Named] = {}
+    for written in patterns:
+        pattern, bar, layer = written.partition("|layername=")
+        for path in matches(pattern):
+            place = os.path.abspath(path) if Path(path).exists() else path
+            found[place + bar + layer] = Named(path + bar + layer, _key(pattern, path))
+    return list(found.values())
 
 
 def refuse_alike(files: Sequence[tuple[str, str]]) -> None:

@@ -53,3 +53,13 @@ def test_a_file_of_two_spellings_comes_once(tmp_path, monkeypatch):
     Path(tmp_path, "a.tif").touch()
     monkeypatch.chdir(tmp_path)
     assert len(named(["a.tif", "./a.tif", f"{tmp_path}/a.tif"])) == 1
+
+
+def test_a_layer_named_behind_a_pattern_goes_with_each_of_its_files(tmp_path):
+    for name in ("a_truth.gpkg", "b_truth.gpkg"):
+        Path(tmp_path, name).touch()
+    found = named([f"{tmp_path}/*_truth.gpkg|layername=roads"])
+    assert [(Path(item.path).name, item.key) for item in found] == [
+        ("a_truth.gpkg|layername=roads", "a"),
+        ("b_truth.gpkg|layername=roads", "b"),
+    ]
