@@ -42,7 +42,7 @@ def embedded(tiny_model, tmp_path, monkeypatch):
 def test_the_table_lists_every_embedded_model(cli, embedded):
     ran = cli("models")
     assert ran.code == 0
-    for text in ("tiny", "roads, buildings", "0.25 to 1.25 m", "Apache-2.0", "MB"):
+    for text in ("tiny", "roads, buildings", "0.25 to 1.25 m", "Apache-2.0", "kB"):
         assert text in ran.out
 
 
