@@ -10,6 +10,9 @@ from prngeo.errors import PrngeoError
 LOGIT_RANGE = 60.0
 """Logits are clipped to this before they are stored as float16."""
 
+FLIPS = ((2,), (3,), (2, 3))
+"""Axes along which test-time augmentation flips (N, C, H, W) tiles, beside leaving them as they are."""
+
 
 def to_half(logits: NDArray[np.float32]) -> NDArray[np.float16]:
     """Logits as they rest: clipped, float16.

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.bundle import BASE_GRAPH, REFINER_GRAPH, Bundle
-from prngeo.models.logits import to_half
+from prngeo.models.logits import FLIPS, to_half
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-FLIPS = ((2,), (3,), (2, 3))
 
 
 class OnnxRuntime:

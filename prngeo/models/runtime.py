@@ -14,7 +14,7 @@ from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle, PrnBundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
-from prngeo.models.logits import to_half
+from prngeo.models.logits import FLIPS, to_half
 from prngeo.models.segmenter import Segmenter
 from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
@@ -97,7 +97,7 @@ class Runtime:
         logits: Tensor = self._network(tiles, mask).float()
         if not self.tta:
             return logits
-        for axes in ((2,), (3,), (2, 3)):
+        for axes in FLIPS:
             logits = logits + self._network(tiles.flip(axes), mask.flip(axes)).float().flip(axes)
         return logits / 4
 

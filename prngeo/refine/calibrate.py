@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prngeo.models.card import Calibration, Gate, TargetCard
+
 LOW, HIGH, BINS = -16.0, 16.0, 3200
 CENTERS = LOW + (np.arange(BINS) + 0.5) * (HIGH - LOW) / BINS
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 81))
@@ -104,4 +106,33 @@ def tune(histograms: Mapping[str, Histogram]) -> Tuned:
         iou=float(curves[:, best].mean()),
         by_source={name: float(curve[best]) for name, curve in zip(usable, curves, strict=True)},
         pixels=int(sum(item.positive.sum() + item.negative.sum() for item in usable.values())),
+    )
+
+
+def verdict(base: Tuned, refined: Tuned, joint_oracle_iou: float, note: str, by_source: bool) -> TargetCard:
+    """What a card says of a target: both calibrations, and the gate, open if PRN beats the best single threshold.
+
+    Args:
+        base: of the base logits.
+        refined: of the refined logits, on the same pixels.
+        joint_oracle_iou: IoU if the best threshold of every patch were known.
+        note: what the figures are.
+        by_source: whether the gate lists the IoU of every source.
+    """
+    gate = Gate(
+        enabled=refined.iou > base.iou,
+        base_iou=round(base.iou, 4),
+        refined_iou=round(refined.iou, 4),
+        joint_oracle_iou=round(joint_oracle_iou, 4),
+        pixels=base.pixels,
+        by_source={
+            source: {"base": round(base.by_source[source], 4), "refined": round(refined.by_source[source], 4)}
+            for source in (base.by_source if by_source else ())
+        },
+        note=note,
+    )
+    return TargetCard(
+        base=Calibration(temperature=base.temperature, threshold=base.threshold),
+        refined=Calibration(temperature=refined.temperature, threshold=refined.threshold),
+        gate=gate,
     )

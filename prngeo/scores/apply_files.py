@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from prngeo.errors import UsageError
 from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder, staging
 from prngeo.inference.chunks import ChunkResult, PixelCounts, TargetPlan, chunk_result
+from prngeo.inference.options import Device
 from prngeo.inference.outputs import KINDS, NODATA, Kind, raster_name, raster_spec, raster_style
 from prngeo.models.bundle import PrnBundle, open_prn
 from prngeo.models.card import PrnCard, ScoreValues
@@ -27,7 +28,6 @@ from prngeo.scores.fit_files import DIFFERENT_GSD, match_images
 from prngeo.scores.match import named
 from prngeo.scores.rasters import ScoreRaster, counted, open_scores, with_images
 from prngeo.scores.scene import blocks
-from prngeo.scores.settings import Device
 
 REFUSED_GSD = 2.0
 """Ratio of the scene's GSD to the fit's beyond which nothing is refined."""

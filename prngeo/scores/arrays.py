@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from prngeo.errors import UsageError
 from prngeo.inference.chunks import TargetPlan
 from prngeo.inference.mosaic import Logits
+from prngeo.inference.options import Device
 from prngeo.models.bundle import PrnBundle, open_prn, write_prn
 from prngeo.models.card import PrnCard, ScoreValues
 from prngeo.progress import silent
 from prngeo.raster.values import Meaning, check_values
 from prngeo.scores.classes import alike, file_name
 from prngeo.scores.scene import IGNORE, LIMIT, ArrayScene
-from prngeo.scores.settings import Device, Settings
+from prngeo.scores.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor

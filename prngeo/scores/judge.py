@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.files import scratch_folder
-from prngeo.models.card import Calibration, Gate, PrnCard, TargetCard
-from prngeo.refine.calibrate import Histogram, tune
+from prngeo.models.card import PrnCard, TargetCard
+from prngeo.refine.calibrate import Histogram, tune, verdict
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.scores.refining import ScoreNetworks, score_mosaic
 from prngeo.scores.scene import LabelledScene, blocks
@@ -70,16 +70,5 @@ def judge(
 
 def _verdict(count: _ClassCounts) -> TargetCard:
     base, refined = tune({POOL: count.base}), tune({POOL: count.refined})
-    gate = Gate(
-        enabled=refined.iou > base.iou,
-        base_iou=round(base.iou, 4),
-        refined_iou=round(refined.iou, 4),
-        joint_oracle_iou=round(float(count.oracle[0] / max(1, count.oracle[1])), 4),
-        pixels=base.pixels,
-        note="IoU of what was held out of the fit, scores and refined scores each at their own best single threshold",
-    )
-    return TargetCard(
-        base=Calibration(temperature=base.temperature, threshold=base.threshold),
-        refined=Calibration(temperature=refined.temperature, threshold=refined.threshold),
-        gate=gate,
-    )
+    note = "IoU of what was held out of the fit, scores and refined scores each at their own best single threshold"
+    return verdict(base, refined, float(count.oracle[0] / max(1, count.oracle[1])), note, by_source=False)

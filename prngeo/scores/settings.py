@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from prngeo.errors import UsageError
+from prngeo.inference.options import Device
 
 Variant = Literal["fast", "paper"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 LARGEST_WINDOW = 1024
 """Side of the refiner's window in pixels, if scenes are at least that large."""

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
 from prngeo.models.bundle import Bundle, write_bundle
-from prngeo.models.card import Calibration, Card, DataCard, Gate, NetworkCard, RefinerCard, TargetCard
+from prngeo.models.card import Card, DataCard, NetworkCard, RefinerCard, TargetCard
 from prngeo.models.devices import Compute, choose_compute
 from prngeo.models.runtime import Runtime, make_refiner
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from prngeo.progress import Progress, Report, silent
 from prngeo.refine.branches import Refiner
-from prngeo.refine.calibrate import Histogram, Tuned, tune
+from prngeo.refine.calibrate import Histogram, Tuned, tune, verdict
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
@@ -239,22 +239,8 @@ def _judge(config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, run
 
 
 def _target(base: Tuned, refined: Tuned, oracle: dict[str, tuple[int, int]]) -> TargetCard:
-    enabled = refined.iou > base.iou
-    gate = Gate(
-        enabled=enabled,
-        base_iou=round(base.iou, 4),
-        refined_iou=round(refined.iou, 4),
-        joint_oracle_iou=round(float(np.mean([oracle[s][0] / oracle[s][1] for s in base.by_source])), 4),
-        pixels=base.pixels,
-        by_source={
-            source: {"base": round(base.by_source[source], 4), "refined": round(refined.by_source[source], 4)}
-            for source in base.by_source
-        },
-        note="mean IoU over validation sources, each at the one threshold tuned on them"
-        + ("" if enabled else "; PRN did not beat it, so it is disabled"),
-    )
-    return TargetCard(
-        base=Calibration(temperature=base.temperature, threshold=base.threshold),
-        refined=Calibration(temperature=refined.temperature, threshold=refined.threshold),
-        gate=gate,
-    )
+    note = "mean IoU over validation sources, each at the one threshold tuned on them"
+    if refined.iou <= base.iou:
+        note += "; PRN did not beat it, so it is disabled"
+    joint = float(np.mean([oracle[s][0] / oracle[s][1] for s in base.by_source]))
+    return verdict(base, refined, joint, note, by_source=True)
