@@ -25,6 +25,12 @@ def probability(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArr
     return 1 / (1 + np.exp(-logits.astype(np.float32) / temperature))
 
 
+def at(logits: Sequence[NDArray[np.floating]], temperature: float, threshold: float) -> list[Prediction]:
+    """What tiles hold at a threshold of the calibrated probability."""
+    levels = [probability(base, temperature) for base in logits]
+    return [Prediction(level >= threshold, level) for level in levels]
+
+
 def iou(masks: Sequence[NDArray[np.bool_]], tiles: Sequence[LogitMap]) -> float:
     """Pooled over tiles."""
     common = union = 0

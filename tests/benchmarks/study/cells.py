@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from prngeo.refine.fit import LogitMap
 from study import baselines, prn
-from study.baselines import probability
+from study.baselines import at, probability
 from study.bases import BaseLogits, milliseconds
-from study.prn import Prn
-from study.scoring import Prediction, Table, table
+from study.prn import Prn, base_logits
+from study.scoring import Prediction, keep
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +75,7 @@ class Cells:
     @cached_property
     def threshold(self) -> tuple[float, float]:
         """Temperature and threshold of the base, from the tiles that PRN is fitted on."""
-        found = prn.tuned(_base(self.fit), self.fit)
+        found = prn.tuned(base_logits(self.fit), self.fit)
         return found.temperature, found.threshold
 
     def run(self, row: str) -> None:
@@ -91,27 +88,22 @@ class Cells:
         if predictions is None:
             logger.warning("%s is left out: %s", row, notes)
             return
-        counts = table(predictions, [tile.labels[0] for tile in self.test])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"notes": notes, "counts": {name: values.tolist() for name, values in counts.items()}}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content))
-        partial.replace(path)
+        keep(path, predictions, [tile.labels[0] for tile in self.test], notes)
 
     def _base(self) -> tuple[list[Prediction], dict[str, object]]:
-        found = [Prediction(p >= 0.5, p) for p in map(probability, _base(self.test))]
+        found = [Prediction(p >= 0.5, p) for p in map(probability, base_logits(self.test))]
         size = {"fit_tiles": len(self.fit), "validation_tiles": len(self.validation), "test_tiles": len(self.test)}
         return found, {**size, "milliseconds": self.logits.milliseconds()}
 
     def _tuned(self) -> tuple[list[Prediction], dict[str, object]]:
         temperature, threshold = self.threshold
-        return _at(_base(self.test), temperature, threshold), {"temperature": temperature, "threshold": threshold}
+        return at(base_logits(self.test), temperature, threshold), {"temperature": temperature, "threshold": threshold}
 
     def _sauvola(self) -> tuple[list[Prediction], dict[str, object]]:
-        window, k = baselines.best_sauvola(_base(self.fit), self.fit)
+        window, k = baselines.best_sauvola(base_logits(self.fit), self.fit)
         crop = self.test[0].logits[0][:512, :512]
         spent = milliseconds(lambda: baselines.sauvola(crop, window, k))
-        found = [Prediction(baselines.sauvola(base, window, k)) for base in _base(self.test)]
+        found = [Prediction(baselines.sauvola(base, window, k)) for base in base_logits(self.test)]
         return found, {"window": window, "k": k, "milliseconds": spent}
 
     def _crf(self) -> tuple[list[Prediction] | None, dict[str, object]]:
@@ -127,13 +119,13 @@ class Cells:
         return found, {"milliseconds": milliseconds(lambda: baselines.crf(*crop, threshold))}
 
     def _oracle_image(self) -> tuple[list[Prediction], dict[str, object]]:
-        return baselines.oracle_image(_base(self.test), self.test), {}
+        return baselines.oracle_image(base_logits(self.test), self.test), {}
 
     def _oracle_per_patch(self) -> tuple[list[Prediction], dict[str, object]]:
-        return baselines.oracle(_base(self.test), self.test, joint=False), {"patch": baselines.ORACLE_PATCH}
+        return baselines.oracle(base_logits(self.test), self.test, joint=False), {"patch": baselines.ORACLE_PATCH}
 
     def _oracle_joint(self) -> tuple[list[Prediction], dict[str, object]]:
-        return baselines.oracle(_base(self.test), self.test), {"patch": baselines.ORACLE_PATCH}
+        return baselines.oracle(base_logits(self.test), self.test), {"patch": baselines.ORACLE_PATCH}
 
     def _prn(self, settings: Prn) -> tuple[list[Prediction], dict[str, object]]:
         plain = settings.reduction == FAST.reduction
@@ -147,7 +139,7 @@ class Cells:
         )
         refiner, seconds = prn.fit(settings, fit, self.device)
         judged = prn.tuned([prn.refine(settings, refiner, tile, self.device) for tile in validation], validation)
-        plainly = prn.tuned(_base(validation), validation)
+        plainly = prn.tuned(base_logits(validation), validation)
         refined = [prn.refine(settings, refiner, tile, self.device) for tile in test]
         tile = _crop(test[0], 512, settings.reduction)
         notes: dict[str, object] = {
@@ -161,16 +153,7 @@ class Cells:
             "parameters": sum(p.numel() for p in refiner.parameters()),
             "milliseconds": milliseconds(lambda: prn.refine(settings, refiner, tile, self.device)),
         }
-        return _at(refined, judged.temperature, judged.threshold), notes
-
-
-def _base(tiles: Sequence[LogitMap]) -> list[NDArray[np.float32]]:
-    return [tile.logits[0].astype(np.float32) for tile in tiles]
-
-
-def _at(logits: Sequence[NDArray[np.floating]], temperature: float, threshold: float) -> list[Prediction]:
-    found = [probability(base, temperature) for base in logits]
-    return [Prediction(level >= threshold, level) for level in found]
+        return at(refined, judged.temperature, judged.threshold), notes
 
 
 def _crop(tile: LogitMap, side: int, reduction: int) -> LogitMap:
@@ -179,12 +162,3 @@ def _crop(tile: LogitMap, side: int, reduction: int) -> LogitMap:
         tile.source, tile.logits[:, :side, :side], tile.image[:, :small, :small], tile.valid[:small, :small],
         tile.labels[:, :side, :side],
     )  # fmt: skip
-
-
-def read(path: Path) -> tuple[Table, dict[str, object]]:
-    """Counts and notes of a result."""
-    content = json.loads(path.read_text())
-    return {name: np.array(values) for name, values in content["counts"].items()}, content["notes"]
-
-
-Job = Callable[[], None]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from prngeo.config import TrainConfig
 from prngeo.tiling.grid import Window
 from prngeo.training.prepare import prepare
@@ -116,9 +114,3 @@ def _middle(item: CachedRegion, side: int) -> CachedRegion:
     block = stem.split("_part")[0] if "_part" in stem else item.region.block
     region = replace(item.region, shape=(height, width), window=Window(top, left, height, width), block=block)
     return CachedRegion(region, item.image[here], item.labels[here])
-
-
-def positives(item: CachedRegion) -> float:
-    """Share of the labelled pixels that are objects."""
-    known = item.labels <= 1
-    return float((item.labels == 1).sum() / max(1, np.count_nonzero(known)))

@@ -28,8 +28,8 @@ from prngeo.tiling.grid import Window
 from prngeo.training.logits import as_map, region_logits
 from prngeo.training.regions import CachedRegion, Region
 from study import prn
-from study.baselines import iou, probability
-from study.prn import Prn
+from study.baselines import at, iou
+from study.prn import Prn, base_logits
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,11 @@ class Planted:
             self._maps(seeds, kind) for seeds, kind in ((FIT, self.kind), (TEST, self.kind), (FIT, ""), (TEST, ""))
         )
         refiner, seconds = prn.fit(self.settings, fit, device)
-        refined = [[prn.refine(self.settings, refiner, tile, device) for tile in part] for part in (fit, test)]
+        known, refined = ([prn.refine(self.settings, refiner, tile, device) for tile in part] for part in (fit, test))
         scores = {
-            "biased": _score(_base(fit), fit, _base(test), test),
-            "unbiased": _score(_base(plain_fit), plain_fit, _base(plain), plain),
-            "refined": _score(*_pair(refined, fit, test)),
+            "biased": _score(base_logits(fit), fit, base_logits(test), test),
+            "unbiased": _score(base_logits(plain_fit), plain_fit, base_logits(plain), plain),
+            "refined": _score(known, fit, refined, test),
         }
         lost = scores["unbiased"] - scores["biased"]
         share = (scores["refined"] - scores["biased"]) / lost
@@ -121,15 +121,6 @@ def _town(seed: int, bias: float, target: str) -> CachedRegion:
     return CachedRegion(region, image, town.masks[target].astype(np.uint8)[..., None])
 
 
-def _base(tiles: Sequence[LogitMap]) -> list[np.ndarray]:
-    return [tile.logits[0].astype(np.float32) for tile in tiles]
-
-
-def _pair(refined: list[list[np.ndarray]], fit: list[LogitMap], test: list[LogitMap]) -> tuple:
-    return refined[0], fit, refined[1], test
-
-
 def _score(known: list[np.ndarray], fit: list[LogitMap], logits: list[np.ndarray], test: list[LogitMap]) -> float:
     found = prn.tuned(known, fit)
-    masks = [probability(level, found.temperature) >= found.threshold for level in logits]
-    return iou(masks, test)
+    return iou([one.mask for one in at(logits, found.temperature, found.threshold)], test)

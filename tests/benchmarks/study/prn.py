@@ -118,3 +118,8 @@ def tuned(logits: Sequence[NDArray[np.floating]], tiles: Sequence[LogitMap]) -> 
     for base, tile in zip(logits, tiles, strict=True):
         histogram.add(base, tile.labels[0])
     return tune({"all": histogram})
+
+
+def base_logits(tiles: Sequence[LogitMap]) -> list[NDArray[np.float32]]:
+    """The logits of tiles, (H, W) each, before a refiner."""
+    return [tile.logits[0].astype(np.float32) for tile in tiles]

@@ -12,8 +12,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from study.cells import ABLATIONS, ROWS, read
-from study.scoring import summary
+from study.cells import ABLATIONS, ROWS
+from study.scoring import read, summary
 from study.shift import COUNTS, METHODS
 
 MISSING = "missing"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +83,21 @@ def summary(mine: Table, reference: Table) -> dict[str, object]:
         "gain": 100 * (values["iou"] - theirs),
         "gain_interval": [100 * end for end in gains["iou"]] if gains["iou"] else None,
     }
+
+
+def keep(
+    path: Path, predictions: Sequence[Prediction], labels: Sequence[NDArray[np.uint8]], notes: Mapping[str, object]
+) -> None:
+    """Write the counts of a result, and what is to be known of it."""
+    counts = table(predictions, labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"notes": notes, "counts": {name: values.tolist() for name, values in counts.items()}}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
+
+
+def read(path: Path) -> tuple[Table, dict[str, object]]:
+    """Counts and notes of a result."""
+    content = json.loads(path.read_text())
+    return {name: np.array(values) for name, values in content["counts"].items()}, content["notes"]

@@ -5,7 +5,6 @@ Every method gets the same labelled tiles and the same seconds of computing, and
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -29,9 +28,9 @@ from prngeo.training.labels import open_labels
 from prngeo.training.logits import as_map, region_logits
 from prngeo.training.regions import IGNORE, CachedRegion, Region
 from study import prn
-from study.baselines import probability
-from study.prn import Prn
-from study.scoring import Prediction, table
+from study.baselines import at
+from study.prn import Prn, base_logits
+from study.scoring import Prediction, keep
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +87,7 @@ class Shift:
             return
         logger.info("region shift: %s with %d tiles", method, count)
         predictions, notes = self._predict(method, self.tiles[:count])
-        counts = table(predictions, [item.labels[..., 0] for item in self.test])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"notes": notes, "counts": {name: values.tolist() for name, values in counts.items()}}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content))
-        partial.replace(path)
+        keep(path, predictions, [item.labels[..., 0] for item in self.test], notes)
 
     def _predict(self, method: str, tiles: Sequence[CachedRegion]) -> tuple[list[Prediction], dict[str, object]]:
         notes: dict[str, object] = {"tiles": len(tiles), "seconds": self.seconds}
@@ -103,8 +97,8 @@ class Shift:
             bundle, notes["base_steps"] = self._fine_tuned(tiles, share * self.seconds)
         mine, test = self._maps(bundle, tiles), self._maps(bundle, self.test)
         if method == "base":
-            return [Prediction(p >= 0.5, p) for p in (probability(_base(tile)) for tile in test)], notes
-        fitted, refined = [_base(tile) for tile in mine], [_base(tile) for tile in test]
+            return at(base_logits(test), 1.0, 0.5), notes
+        fitted, refined = base_logits(mine), base_logits(test)
         if method in ("prn", "prn no-image", "both"):
             settings = replace(self.settings, image=method != "prn no-image")
             device = torch.device(self.compute.device)
@@ -115,8 +109,7 @@ class Shift:
             fitted, refined = ([prn.refine(settings, refiner, tile, device) for tile in part] for part in (mine, test))
         found = prn.tuned(fitted, mine)
         notes |= {"temperature": found.temperature, "threshold": found.threshold}
-        levels = [probability(logits, found.temperature) for logits in refined]
-        return [Prediction(level >= found.threshold, level) for level in levels], notes
+        return at(refined, found.temperature, found.threshold), notes
 
     def _maps(self, bundle: Bundle, items: Sequence[CachedRegion]) -> list[LogitMap]:
         runtime = Runtime(bundle, self.compute)
@@ -223,7 +216,3 @@ def spread(items: Sequence[CachedRegion]) -> list[CachedRegion]:
     turns = max(map(len, blocks.values()))
     ordered = [block[turn] for turn in range(turns) for block in blocks.values() if turn < len(block)]
     return sorted(ordered, key=lambda item: not (item.labels == 1).any())
-
-
-def _base(tile: LogitMap) -> NDArray[np.float32]:
-    return tile.logits[0].astype(np.float32)
