@@ -20,7 +20,7 @@ from study.scoring import Prediction, keep
 logger = logging.getLogger(__name__)
 
 FAST = Prn(detail=True, steps=200)
-PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=40, batch=1, learning_rate=8e-4)
+PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=80, batch=1, learning_rate=8e-4)
 ABLATIONS = {
     "per_patch": replace(FAST, pseudo="per_patch"),
     "weight-0": replace(FAST, weight=0.0),
