@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from prngeo.errors import UsageError
 
@@ -26,18 +28,40 @@ class Area(_Section):
     cols: tuple[int, int]
 
 
-class Source(_Section):
-    """One data set: scenes, the masks that label them, and which of them are held out.
+class Labels(_Section):
+    """The truth of one target: masks by a pattern, or a layer (`file.gpkg|layername=roads`).
 
-    Scene and mask are matched by file stem. A target that a source does not label is ignored there.
-    The patterns in `refine`, `validation`, `test` are shell patterns on the stem of an image's file name; what
-    matches none of them is for training.
+    Lines are drawn as wide as `width` says: metres, or `osm` for the tags of OpenStreetMap (width, else lanes, else the
+    class of highway). `width_field` names an attribute that holds metres, of lines that have one; `width` serves the
+    others. `where` chooses features, in OGR's SQL.
+    """
+
+    path: str
+    width: Positive | Literal["osm"] | None = None
+    width_field: str | None = None
+    where: str | None = None
+
+
+def _as_labels(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class Source(_Section):
+    """One data set: scenes, what labels them, and which of them are held out.
+
+    Scenes and masks belong together by file stem, else by place. A target that a source does not label is ignored
+    there, and so is everything outside the polygons of `aoi`. `bands` are those of the files, from 1, in the order of
+    the model's. The patterns in `refine`, `validation`, `test` are shell patterns on the stem of an image's file name;
+    what matches none of them is for training. A source without any of these and without areas is split by blocks if
+    the run has a `split`.
     """
 
     name: str
     images: str
-    labels: dict[str, str]
-    license: str
+    labels: Annotated[dict[str, Annotated[Labels, BeforeValidator(_as_labels)]], Field(min_length=1)]
+    aoi: str | None = None
+    license: str = "not stated"
+    bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     gsd: Positive | None = None
     weight: Positive = 1.0
     refine: list[str] = []
@@ -45,6 +69,30 @@ class Source(_Section):
     test: list[str] = []
     areas: list[Area] = []
     gap: Annotated[float, Field(ge=0, description="metres left out around held-out scenes and areas")] = 60.0
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Split(_Section):
+    """Roles by spatial blocks with a gap, for sources that do not name what is held out.
+
+    Shares are those of the labelled pixels. `block` (side of a block) and `gap` are metres; if None, blocks are made as
+    the scenes allow, and the gap is a tile and the base network's receptive field. With `refine: 0` PRN is cross-fitted
+    on the training blocks.
+    """
+
+    test: Share = 0.2
+    validation: Share = 0.15
+    refine: Share = 0.0
+    block: Positive | None = None
+    gap: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        if self.test + self.validation + self.refine > 0.8:
+            raise ValueError("test, validation and refine together leave less than 0.2 for training")
+        return self
 
 
 class Towns(_Section):
@@ -60,15 +108,45 @@ class Towns(_Section):
 
 
 class Network(_Section):
-    """The base network, by segmentation-models-pytorch names."""
+    """The base network, by names of segmentation-models-pytorch and torchgeo, and what it starts from.
+
+    `weights`: `none`, `imagenet-lite0`, a file (.safetensors, or .pt/.pth of plain tensors), a model's name or folder
+    (fine-tuning: its whole network, where shapes fit), or a name of torchgeo's such as
+    `ResNet18_Weights.SENTINEL2_RGB_MOCO`.
+    """
 
     architecture: str = "unet"
     encoder: str = "tu-tf_efficientnet_lite0"
-    weights: Literal["imagenet-lite0", "none"] = "imagenet-lite0"
+    weights: str = "imagenet-lite0"
+
+
+class Augmentation(_Section):
+    """Changes of training crops.
+
+    `flips`: mirrored and turned by quarters; `angle`: turned by up to so many degrees; `scale`: seen at so many times
+    the native GSD, within the model's range; `radiometry`: strength of changes of gamma, contrast, color, haze, blur
+    and noise, 0 for none.
+    """
+
+    flips: bool = True
+    angle: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: tuple[Positive, Positive] = (0.6, 2.5)
+    radiometry: Annotated[float, Field(ge=0, le=2)] = 1.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Augmentation:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must be [smallest, largest], got {list(self.scale)}")
+        return self
 
 
 class BaseTraining(_Section):
-    """Optimization of the base network; sizes in pixels of the model grid."""
+    """Optimization of the base network; sizes in pixels of the model grid.
+
+    `balance` is the share of crops that are drawn around a pixel of a target. Every `validate_every` steps the network
+    is judged on the validation areas; the best one is kept, and after `patience` times without a better one training
+    stops (0: never). `devices` of them work together, each on its part of the batch.
+    """
 
     steps: Annotated[int, Field(ge=1)] = 4000
     batch: Annotated[int, Field(ge=1)] = 8
@@ -77,6 +155,13 @@ class BaseTraining(_Section):
     weight_decay: float = 1e-4
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.6
     average: Annotated[float, Field(ge=0, lt=1, description="decay of the weights' moving average")] = 0.995
+    loss: Literal["bce+jaccard", "bce+dice", "focal", "tversky"] = "bce+jaccard"
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    augmentation: Augmentation = Augmentation()
+    validate_every: Annotated[int, Field(ge=1)] = 200
+    patience: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    devices: Annotated[int, Field(ge=1)] = 1
 
 
 class RefinerTraining(_Section):
@@ -112,7 +197,10 @@ class RefinerTraining(_Section):
 
 
 class TrainConfig(_Section):
-    """A whole training run."""
+    """A whole training run.
+
+    `bands` names what the model sees, in order. `base` of the section names is the base network, `refiner` PRN.
+    """
 
     name: str
     version: str = "1"
@@ -123,7 +211,8 @@ class TrainConfig(_Section):
     out: Path | None = None
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    targets: list[str]
+    targets: Annotated[list[str], Field(min_length=1)]
+    bands: Annotated[list[str], Field(min_length=1)] = ["red", "green", "blue"]
     gsd: tuple[Positive, Positive] = (0.25, 1.25)
     tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
     overlap: Annotated[int, Field(ge=0)] = 128
@@ -131,6 +220,7 @@ class TrainConfig(_Section):
     base: BaseTraining = BaseTraining()
     refiner: RefinerTraining = RefinerTraining()
     sources: list[Source] = []
+    split: Split | None = None
     towns: Towns = Towns()
 
     @model_validator(mode="after")
@@ -139,6 +229,10 @@ class TrainConfig(_Section):
             unknown = set(source.labels) - set(self.targets)
             if unknown:
                 raise ValueError(f"source {source.name} labels {sorted(unknown)}, which are not in targets")
+            if source.bands is not None and len(source.bands) != len(self.bands):
+                raise ValueError(
+                    f"source {source.name} has {len(source.bands)} bands, the model {len(self.bands)}: {self.bands}"
+                )
         if self.gsd[0] > self.gsd[1]:
             raise ValueError(f"gsd must be [smallest, largest] in metres, got {list(self.gsd)}")
         if self.overlap > self.tile // 2 or self.refiner.overlap > self.refiner.window // 2:
@@ -178,8 +272,34 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid YAML: {error}") from error
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {_message(item)}" for item in error.errors()]
         raise UsageError(f"{file} does not describe a training run. " + "; ".join(lines) + ".") from error
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """What pydantic says of one place; of an unknown key, the known ones that come nearest."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"])
+    *sections, key = error["loc"]
+    known = _keys(TrainConfig, sections)
+    near = difflib.get_close_matches(str(key), known, 1, 0.5)
+    return "unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+
+
+def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """The keys of the section at a place of the configuration."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(found for found in _models(field.annotation))
+    return list(model.model_fields)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -91,7 +91,8 @@ def _plan(source: Source, root: Path) -> Iterator[Region]:
 def _label_files(source: Source, root: Path, stem: str) -> dict[str, str]:
     """The label file of every target: a pattern's match with the scene's stem; a plain name serves every scene."""
     found = {}
-    for target, pattern in source.labels.items():
+    for target, truth in source.labels.items():
+        pattern = truth.path
         matches = glob.glob(str(root / pattern))
         named = [path for path in matches if Path(path).stem == stem]
         if named or (matches and not glob.has_magic(pattern)):
