@@ -22,6 +22,12 @@ from prngeo.refine.pseudo_labels import pseudo_labels
 logger = logging.getLogger(__name__)
 
 IGNORE = 255
+LEAST_KNOWN = 0.1
+"""Share of labelled pixels below which another window is drawn, so that no step is spent on nodata."""
+DRAWS = 20
+"""After so many the one with the most is taken."""
+FIELD_SCALE = 1.18
+"""Bicubic interpolation of standard normal values lessens their spread by so much."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class FitOptions:
         steps: optimizer steps.
         batch: windows a step.
         learning_rate: largest; it falls to zero along a cosine.
+        field: standard deviation of a smooth random field that is added to the logits of a window: regional bias of
+            other places than the maps show; 0 for none.
         seed: decides everything random.
     """
 
@@ -65,6 +73,7 @@ class FitOptions:
     steps: int = 400
     batch: int = 2
     learning_rate: float = 1e-3
+    field: float = 0.0
     seed: int = 0
 
 
@@ -102,10 +111,7 @@ def fit_refiner(
     by_source = [[i for i, item in enumerate(maps) if item.source == source] for source in sources]
     for number in range(options.steps):
         picks = [by_source[rng.integers(len(sources))] for _ in range(options.batch)]
-        drawn = [
-            _window(maps[index], pseudo[index], refiner.reduction, options.window, step, rng)
-            for index in (pick[rng.integers(len(pick))] for pick in picks)
-        ]
+        drawn = [_labelled_window(maps, pseudo, pick, refiner.reduction, options, step, rng) for pick in picks]
         logits, image, valid, truth, labels = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
         batch = Batch(logits, image, valid, (truth == 1).float(), labels.float(), (truth != IGNORE).float())
         with training_precision(device):
@@ -136,6 +142,39 @@ def _pseudo(item: LogitMap, patch: int, joint: bool) -> NDArray[np.uint8]:
     ]
     drawn: NDArray[np.uint8] = torch.cat(maps).to(torch.uint8).numpy()
     return drawn
+
+
+def _labelled_window(
+    maps: Sequence[LogitMap],
+    pseudo: Sequence[NDArray[np.uint8]],
+    choice: Sequence[int],
+    reduction: int,
+    options: FitOptions,
+    every: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, ...]:
+    """A window of one of the chosen maps that holds labels, if there is any; see `_window`."""
+    best = -1.0
+    for _ in range(DRAWS):
+        index = choice[int(rng.integers(len(choice)))]
+        drawn = _window(maps[index], pseudo[index], reduction, options.window, every, rng)
+        known = float((drawn[3] != IGNORE).float().mean())
+        if known > best:
+            best, found = known, drawn
+        if best >= LEAST_KNOWN:
+            break
+    if options.field:
+        found = (found[0] + options.field * smooth_field(found[0].shape, rng), *found[1:])
+    return found
+
+
+def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, every: int = 128) -> Tensor:
+    """A random field of standard deviation about 1 that changes over distances of about `every` pixels, (C, H, W)."""
+    channels, height, width = shape
+    coarse = rng.standard_normal((1, channels, height // every + 3, width // every + 3), dtype=np.float32)
+    fine = F.interpolate(torch.from_numpy(coarse), scale_factor=float(every), mode="bicubic", align_corners=False)[0]
+    row, col = (int(n) for n in rng.integers(every, 2 * every, 2))
+    return fine[:, row : row + height, col : col + width] * FIELD_SCALE
 
 
 def _window(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
+from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner, smooth_field
 from prngeo.refine.network import FastRefiner
 
 SIZE = 128
@@ -58,3 +58,53 @@ def test_any_number_of_steps_will_do(steps):
     options = FitOptions(window=64, patch=32, steps=steps)
     fit_refiner(FastRefiner(1, 1, width=2), [planted(0, 3.0)], options, torch.device("cpu"), done.append)
     assert done == list(range(1, steps + 1))
+
+
+def test_no_step_is_spent_on_windows_without_labels(monkeypatch):
+    labels = np.full((1, 1024, 1024), 255, np.uint8)
+    labels[:, : 3 * SIZE, : 3 * SIZE] = np.tile(planted(0, 3.0).labels, (1, 3, 3))
+    large = LogitMap(
+        source="planted",
+        logits=np.zeros((1, 1024, 1024), np.float16),
+        image=np.zeros((1, 256, 256), np.float16),
+        valid=np.ones((256, 256), np.float16),
+        labels=labels,
+    )
+    seen = []
+    monkeypatch.setattr(
+        FastRefiner,
+        "loss",
+        lambda self, batch, _: seen.append(batch.known.mean()) or batch.logits.mean() * self.head.bias.sum(),
+    )
+    options = FitOptions(window=256, patch=128, steps=10, batch=1)
+    fit_refiner(FastRefiner(1, 1, width=2), [large], options, torch.device("cpu"))
+    assert len(seen) == 10
+    assert sum(share > 0 for share in seen) >= 9  # 9 places of 49 hold labels: one draw of five finds them
+
+
+def test_a_field_corrects_bias_that_no_map_shows():
+    """Maps without bias teach nothing of it, unless smooth random fields are added."""
+    torch.manual_seed(0)
+    plain = [planted(seed, 0.0) for seed in range(6)]
+    unseen = planted(101, 0.0)
+    field = smooth_field(unseen.logits.shape, np.random.default_rng(5)).numpy()
+    biased = unseen.logits.astype(np.float32) + 3 * field
+
+    def refined(spread):
+        refiner = FastRefiner(1, 0, width=8)
+        options = FitOptions(window=SIZE, patch=32, steps=60, batch=4, learning_rate=1e-2, field=spread)
+        fit_refiner(refiner, plain, options, torch.device("cpu"))
+        with torch.inference_mode():
+            inputs = (biased, unseen.image.astype(np.float32), unseen.valid[None].astype(np.float32))
+            return biased + refiner(*(torch.from_numpy(part)[None] for part in inputs))[0].numpy()
+
+    without, with_field = (iou(refined(spread), unseen.labels) for spread in (0.0, 3.0))
+    assert with_field > without + 0.05
+
+
+def test_a_field_is_smooth_and_of_unit_spread():
+    rng = np.random.default_rng(0)
+    fields = [smooth_field((2, 512, 384), rng) for _ in range(40)]
+    assert fields[0].shape == (2, 512, 384)
+    assert torch.stack(fields).std() == pytest.approx(1, abs=0.15)
+    assert max(float(field.diff(dim=-1).abs().max()) for field in fields) < 0.1
