@@ -51,10 +51,27 @@ def choose_compute(device: DeviceName = "auto") -> Compute:
     return Compute("cpu", "bfloat16" if _cpu_has_bfloat16() else "float32")
 
 
+def training_dtype(
+    device: torch.device, precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+) -> Literal["float32", "bfloat16", "float16"]:
+    """The precision of training; `auto` is bfloat16 where the device has it.
+
+    A device without would only emulate it: a CPU many times slower than float32.
+
+    Raises:
+        UsageError: float16 is asked of a device that does not train in it.
+    """
+    if precision == "float16" and device.type != "cuda":
+        raise UsageError("base.precision=float16 needs an NVIDIA GPU; use base.precision=auto.")
+    if precision != "auto":
+        return precision
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    return "bfloat16" if capable or (device.type == "cpu" and _cpu_has_bfloat16()) else "float32"
+
+
 def training_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device has it; a CPU without would only emulate it, many times slower than float32."""
-    enabled = device.type == "cuda" or (device.type == "cpu" and _cpu_has_bfloat16())
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    """bfloat16 where `training_dtype` chooses it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=training_dtype(device) == "bfloat16")
 
 
 def cuda_reason() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prngeo.models.devices import training_precision
+from prngeo.models.memory import Halving
 from prngeo.refine.branches import Refiner
 from prngeo.refine.network import Batch
 from prngeo.refine.pseudo_labels import pseudo_labels
@@ -83,6 +84,7 @@ def fit_refiner(
     options: FitOptions,
     device: torch.device,
     on_step: Callable[[int], None] = lambda _: None,
+    on_loss: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Refiner:
     """Train a refiner; sources are drawn equally often.
 
@@ -92,9 +94,13 @@ def fit_refiner(
         options: see FitOptions.
         device: where to compute.
         on_step: is told the number of steps done, after every one.
+        on_loss: is told the number of steps done and the loss of the last, now and then.
 
     Returns:
         The refiner, in evaluation mode.
+
+    Raises:
+        PrngeoError: memory ran out, also with each batch computed in two halves.
     """
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
@@ -109,22 +115,37 @@ def fit_refiner(
     step = math.lcm(options.patch, refiner.reduction)
     sources = sorted({item.source for item in maps})
     by_source = [[i for i, item in enumerate(maps) if item.source == source] for source in sources]
+    halving = Halving(options.batch, "the refiner's batch or windows (refiner.batch, refiner.window)")
     for number in range(options.steps):
         picks = [by_source[rng.integers(len(sources))] for _ in range(options.batch)]
         drawn = [_labelled_window(maps, pseudo, pick, refiner.reduction, options, step, rng) for pick in picks]
         logits, image, valid, truth, labels = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
         batch = Batch(logits, image, valid, (truth == 1).float(), labels.float(), (truth != IGNORE).float())
-        with training_precision(device):
-            loss = refiner.loss(batch, options.pseudo_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+
+        def backward(parts: int, batch: Batch = batch) -> float:
+            optimizer.zero_grad(set_to_none=True)
+            total = 0.0
+            for part in _split(batch, parts):
+                with training_precision(device):
+                    loss = refiner.loss(part, options.pseudo_weight) * (len(part.logits) / options.batch)
+                loss.backward()
+                total += float(loss.detach())
+            return total
+
+        loss = halving(backward)
         torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         on_step(number + 1)
-        if (number + 1) % 20 == 0:
-            logger.info("refiner: step %d of %d, loss %.4f", number + 1, options.steps, float(loss.detach()))
+        if (number + 1) % 20 == 0 or number + 1 == options.steps:
+            logger.info("refiner: step %d of %d, loss %.4f", number + 1, options.steps, loss)
+            on_loss(number + 1, loss)
     return refiner.eval()
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    columns = [getattr(batch, field.name).tensor_split(parts) for field in fields(batch)]
+    return [Batch(*part) for part in zip(*columns, strict=True)]
 
 
 def _pseudo(item: LogitMap, patch: int, joint: bool) -> NDArray[np.uint8]:

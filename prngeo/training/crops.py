@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from prngeo.errors import UsageError
 from prngeo.tiling.grid import Window
+from prngeo.training.positives import Positives
 from prngeo.training.regions import IGNORE, CachedRegion
 
-SCALE_SPREAD = (0.6, 2.5)
-"""A crop is seen at 0.6 to 2.5 times its native GSD, within the model's range."""
 PATIENCE = 19
 """Draws after which a crop with few labels is taken, too."""
 ATTEMPTS = 1000
@@ -36,16 +35,30 @@ class Batch:
     valid: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(self.image.to(device), self.valid.to(device), self.labels.to(device))
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in parts of about equal size."""
+        columns = [part.tensor_split(parts) for part in (self.image, self.valid, self.labels)]
+        return [Batch(*part) for part in zip(*columns, strict=True)]
+
 
 class CropSampler:
-    """Draws crops at random places, scales, flips and rotations, with radiometric changes.
+    """Draws crops at random places and scales; flips, turns and colors are changed later, see prngeo.training.augment.
+
+    torchgeo's samplers are not used: they draw boxes of one size from process-wide generators, while here a crop is a
+    function of its step, has a GSD within the model's range, and keeps off held-out areas.
 
     Args:
         regions: where to draw from.
         weights: relative share of crops of every source.
         size: side of a crop in model pixels.
         gsd_range: (smallest, largest) GSD in metres.
-        seed: with the step, decides everything.
+        seed: with the step and the number of the crop, decides everything.
+        scale: a crop is seen at so many times its native GSD, within the range.
+        balance: share of crops that are drawn around a positive pixel; targets take equal parts.
 
     Raises:
         UsageError: there is no region to draw from.
@@ -58,6 +71,8 @@ class CropSampler:
         size: int,
         gsd_range: tuple[float, float],
         seed: int,
+        scale: tuple[float, float] = (0.6, 2.5),
+        balance: float = 0.0,
     ) -> None:
         self.regions = list(regions)
         if not self.regions:
@@ -65,6 +80,8 @@ class CropSampler:
         self.size = size
         self.gsd_range = gsd_range
         self.seed = seed
+        self.scale = scale
+        self.balance = balance
         area = dict.fromkeys(weights, 0.0)
         for item in self.regions:
             area[item.region.source] += float(np.prod(item.region.shape))
@@ -72,60 +89,91 @@ class CropSampler:
             weights[item.region.source] * np.prod(item.region.shape) / area[item.region.source] for item in self.regions
         ]
         self.share = np.asarray(share) / np.sum(share)
+        self.positives = [Positives(item.labels) for item in self.regions] if balance else []
+        found = np.array([item.pixels > 0 for item in self.positives]).T  # (targets, regions)
+        self.holders = {target: self.share * has / (self.share @ has) for target, has in enumerate(found) if has.any()}
+        """Share of crops around a target's pixels, region by region, of targets that have some."""
 
-    def batch(self, step: int, count: int) -> Batch:
-        """The `count` crops of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        drawn = [self._crop(rng) for _ in range(count)]
+    def batch(self, step: int, crops: Iterable[int]) -> Batch:
+        """Some crops of a step, by their numbers."""
+        drawn = [self._crop(np.random.default_rng([self.seed, step, number])) for number in crops]
         image, valid, labels = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        return Batch(_radiometric(image, rng) * valid, valid, labels)
+        return Batch(image, valid, labels)
 
     def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        around = bool(self.holders) and rng.random() < self.balance
         allowed = None
         for attempt in range(ATTEMPTS):
-            item = self.regions[rng.choice(len(self.regions), p=self.share)]
-            window = self._place(item, rng)
+            wanted = around and attempt < PATIENCE
+            item, window = self._around_a_positive(rng) if wanted else self._anywhere(rng)
             if any(not window.intersect(other).is_empty for other in item.region.forbidden):
                 continue
-            labels = _cut(item.labels, window, IGNORE)
-            allowed = _cut(item.image, window, 0), labels
+            labels = cut(item.labels, window, IGNORE)
+            allowed = cut(item.image, window, 0), labels
             inside = window.intersect(Window(0, 0, *item.region.shape))
             known = (labels != IGNORE).any(-1).sum()
-            if known >= 0.25 * inside.height * inside.width or attempt >= PATIENCE:
+            if wanted or known >= 0.25 * inside.height * inside.width or attempt >= PATIENCE:
                 break
         if allowed is None:
             raise UsageError(
                 f"No crop of {self.size} pixels fits into the training scenes beside their held-out areas and the gap "
                 "around those: make the areas, the gap or base.crop smaller."
             )
-        return self._render(*allowed, rng)
+        return render(*allowed, self.size)
 
-    def _place(self, item: CachedRegion, rng: np.random.Generator) -> Window:
-        native = float(np.sqrt(item.region.gsd[0] * item.region.gsd[1]))
-        low = max(self.gsd_range[0], SCALE_SPREAD[0] * native)
-        high = max(1.5 * low, min(self.gsd_range[1], SCALE_SPREAD[1] * native))
-        gsd = np.exp(rng.uniform(np.log(low), np.log(max(low, min(high, self.gsd_range[1])))))
-        height, width = (max(1, round(self.size * gsd / g)) for g in reversed(item.region.gsd))
+    def _anywhere(self, rng: np.random.Generator) -> tuple[CachedRegion, Window]:
+        item = self.regions[rng.choice(len(self.regions), p=self.share)]
+        height, width = self._extent(item, rng)
         rows, cols = item.region.shape
         row = rng.integers(min(0, rows - height), max(0, rows - height), endpoint=True)
         col = rng.integers(min(0, cols - width), max(0, cols - width), endpoint=True)
-        return Window(int(row), int(col), height, width)
+        return item, Window(int(row), int(col), height, width)
 
-    def _render(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Resample to the crop size, flip and rotate."""
-        pixels = torch.from_numpy(np.moveaxis(image, -1, 0).astype(np.float32) / 255)[None]
-        pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)[0].clamp(0, 1)
-        rows, cols = (((np.arange(self.size) + 0.5) * n / self.size).astype(int) for n in labels.shape[:2])
-        drawn = torch.from_numpy(np.moveaxis(labels[rows][:, cols], -1, 0).copy())
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        pixels, drawn = (torch.rot90(part, turns, (-2, -1)) for part in (pixels, drawn))
-        if flip:
-            pixels, drawn = pixels.flip(-1), drawn.flip(-1)
-        valid = (pixels[-1:] > 0.5).float()
-        return pixels[:-1], valid, torch.where(valid.bool(), drawn, torch.full_like(drawn, IGNORE))
+    def _around_a_positive(self, rng: np.random.Generator) -> tuple[CachedRegion, Window]:
+        """A window with a positive pixel in its middle, or as near to it as the scene's border lets it."""
+        target = list(self.holders)[rng.integers(len(self.holders))]
+        number = rng.choice(len(self.regions), p=self.holders[target])
+        item = self.regions[number]
+        height, width = self._extent(item, rng)
+        row, col = self.positives[number].draw(target, rng)
+        rows, cols = item.region.shape
+        row = min(max(row - height // 2, min(0, rows - height)), max(0, rows - height))
+        col = min(max(col - width // 2, min(0, cols - width)), max(0, cols - width))
+        return item, Window(row, col, height, width)
+
+    def _extent(self, item: CachedRegion, rng: np.random.Generator) -> tuple[int, int]:
+        """Rows and columns of a crop at a random GSD."""
+        native = float(np.sqrt(item.region.gsd[0] * item.region.gsd[1]))
+        finest, coarsest = self.scale
+        low = max(self.gsd_range[0], finest * native)
+        # A scene finer than the range has no scale of its own there: it is seen at a spread of up to 1.5 all the same.
+        high = max(min(1.5, coarsest / finest) * low, min(self.gsd_range[1], coarsest * native))
+        gsd = np.exp(rng.uniform(np.log(low), np.log(max(low, min(high, self.gsd_range[1])))))
+        height, width = (max(1, round(self.size * gsd / g)) for g in reversed(item.region.gsd))
+        return height, width
 
 
-def _cut(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
+def render(image: np.ndarray, labels: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Resample a crop.
+
+    Args:
+        image: (H, W, bands + 1) uint8, the last channel validity.
+        labels: (H, W, targets) uint8.
+        size: side in pixels, S.
+
+    Returns:
+        Image (bands, S, S) float32 in 0..1, validity (1, S, S) float32, 0 or 1, and labels (targets, S, S) uint8, 255
+        where nothing is valid.
+    """
+    pixels = torch.from_numpy(np.moveaxis(image, -1, 0).astype(np.float32) / 255)[None]
+    pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    rows, cols = (((np.arange(size) + 0.5) * n / size).astype(int) for n in labels.shape[:2])
+    drawn = torch.from_numpy(np.moveaxis(labels[rows][:, cols], -1, 0).copy())
+    valid = (pixels[-1:] > 0.5).float()
+    return pixels[:-1] * valid, valid, torch.where(valid.bool(), drawn, torch.full_like(drawn, IGNORE))
+
+
+def cut(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
     """(H, W, C) pixels of a window that may reach beyond the array."""
     inside = window.intersect(Window(0, 0, *array.shape[:2]))
     if inside == window:
@@ -133,22 +181,3 @@ def _cut(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
     cut = np.full((*window.shape, array.shape[2]), fill, np.uint8)
     cut[inside.within(window)] = array[inside.row : inside.row_end, inside.col : inside.col_end]
     return cut
-
-
-def _radiometric(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Gamma, contrast, brightness, per-band gain, haze, blur and noise, one draw a crop."""
-    n, bands = image.shape[:2]
-
-    def draw(low: float, high: float, channels: int = 1) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (n, channels, 1, 1)).astype(np.float32))
-
-    image = image.clamp(1e-4, 1) ** torch.exp(draw(-0.35, 0.35))
-    middle = image.mean((1, 2, 3), keepdim=True)
-    image = (image - middle) * torch.exp(draw(-0.3, 0.3)) + middle + draw(-0.12, 0.12)
-    image = image * (1 + draw(-0.08, 0.08, bands))
-    grey = image.mean(1, keepdim=True)
-    image = grey + (image - grey) * draw(0.4, 1.4)
-    blurred = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
-    image = image + (blurred - image) * draw(-0.8, 0.8)
-    noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
-    return (image + noise * draw(0.0, 0.03)).clamp(0, 1)
