@@ -168,10 +168,11 @@ class RefinerTraining(_Section):
     """The PRN refiner and its optimization; see prngeo.refine.fit.
 
     With `folds` the training scenes serve it, too: each is mapped by a network that was trained on the other folds.
-    Without, it sees the scenes and areas of role `refine` alone, which the base network was not trained on.
+    With 0, it sees the scenes and areas of role `refine` alone, which the base network was not trained on. None is 0 if
+    there are any, else 2.
     """
 
-    folds: Annotated[int, Field(ge=0, le=20)] = 0
+    folds: Annotated[int, Field(ge=0, le=20)] | None = None
     variant: Literal["fast", "paper"] = "fast"
     window: Annotated[int, Field(ge=256, multiple_of=64)] = 1024
     overlap: Annotated[int, Field(ge=0)] = 256

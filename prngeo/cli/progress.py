@@ -20,6 +20,7 @@ STAGES = {
     "vectorize": "vectorize",
     "prepare": "read scenes and labels",
     "base": "train the base network",
+    "folds": "train the networks of the folds",
     "refiner": "fit the refiner",
     "test": "judge and test",
     "labels": "read labels",

@@ -17,11 +17,17 @@ def train(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Laid over the file, e.g. base.steps=200."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training of this configuration.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again, and remove what an earlier training of this name left.")
+    ] = False,
     progress: Annotated[
         Shown, typer.Option(help="auto: a bar on a terminal; json: one line a step on stderr, beside the log.")
     ] = Shown.auto,
 ) -> None:
-    """Train a model on labelled scenes; run again after an interruption to continue."""
+    """Train a model on labelled scenes; with --resume an interrupted training continues where it was."""
     import logging
 
     from prngeo.config import load_train_config
@@ -33,7 +39,7 @@ def train(
         # A bar takes hold of stderr: the log, begun after it, goes above it.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
-        folder = prngeo.train(checked, report)
+        folder = prngeo.train(checked, report, resume=resume, overwrite=overwrite)
     if progress is Shown.json:
         typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())}), err=True)
         return

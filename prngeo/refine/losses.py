@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # smp.losses was tried first and left: it drops a target without positives in a batch, counts one without labels, and

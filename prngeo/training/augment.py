@@ -50,7 +50,9 @@ def flip(batch: Batch, rngs: Generators) -> Batch:
 
     def changed(crops: Tensor) -> Tensor:
         turned = [torch.rot90(crop, turns, (-2, -1)) for crop, (turns, _) in zip(crops, ways, strict=True)]
-        return torch.stack([crop.flip(-1) if mirrored else crop for crop, (_, mirrored) in zip(turned, ways, strict=True)])
+        return torch.stack(
+            [crop.flip(-1) if mirrored else crop for crop, (_, mirrored) in zip(turned, ways, strict=True)]
+        )
 
     return Batch(changed(batch.image), changed(batch.valid), changed(batch.labels))
 

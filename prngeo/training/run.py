@@ -1,246 +1,122 @@
-"""A whole training run: cache, base network, refiner, calibration and gate, bundle, test areas.
+"""A whole training run: cache, base network, refiner, calibration and gate, test areas, bundle.
 
-Every stage leaves its result in the run's folder and is skipped when it is there, so an interrupted run continues.
+Every stage leaves its result in the run's folder and is not done again when it is there, so that an interrupted run
+continues.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prngeo.config import TrainConfig
-from prngeo.errors import UsageError
-from prngeo.models.bundle import Bundle, write_bundle
-from prngeo.models.card import Card, DataCard, NetworkCard, RefinerCard, TargetCard
+from prngeo.config import Role, TrainConfig
+from prngeo.models.bundle import CARD, Bundle, open_bundle, write_bundle
+from prngeo.models.card import Card
 from prngeo.models.devices import Compute, choose_compute
-from prngeo.models.runtime import Runtime, make_refiner
-from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from prngeo.models.runtime import Runtime
 from prngeo.progress import Progress, Report, silent
-from prngeo.refine.branches import Refiner
-from prngeo.refine.calibrate import Histogram, Tuned, tune, verdict
-from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
-from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
+from prngeo.training.cards import base_card, refiner_card
 from prngeo.training.evaluate import evaluate_tests
-from prngeo.training.folds import Predictor, cross_fit, split_folds
-from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.prepare import prepare
+from prngeo.training.refiner import check_validation, fold_count, judge, trained_refiner
 from prngeo.training.regions import CachedRegion, Region, load_regions
+from prngeo.training.state import begin, finish, finished
 
 logger = logging.getLogger(__name__)
 
+CACHE, CANDIDATE = "cache", "candidate"
 
-def train(config: TrainConfig, report: Report = silent) -> Path:
-    """Run or continue a training.
+
+def train(config: TrainConfig, report: Report = silent, resume: bool = False, overwrite: bool = False) -> Path:
+    """Run a training, or continue one that was interrupted.
+
+    The folder `config.work / config.name` holds everything unfinished: cache of the scenes, checkpoints, curves.
 
     Args:
         config: see configs/.
         report: is told of every step.
+        resume: continue what an interrupted run of this configuration left; it ends as it would have ended. Where
+            nothing was begun, the run starts.
+        overwrite: start again, and remove what an earlier run of this name left.
 
     Returns:
         Folder of the finished bundle.
 
     Raises:
-        UsageError: the configuration does not fit its data.
+        UsageError: the configuration does not fit its data, or an earlier run of this name is there and neither
+            `resume` nor `overwrite` is given.
+        PrngeoError: memory ran out.
     """
     compute = choose_compute(config.device)
-    device = torch.device(compute.device)
-    folder = config.work / config.name
-    cache = folder / "cache"
-    report(Progress(config.name, "prepare", 0, 1))
-    regions = prepare(config, cache)
-    report(Progress(config.name, "prepare", 1, 1))
-    _check_maps(config, cache)
-    base = train_base(config, load_regions(cache, "train"), folder, device, report=report)
-    provisional = write_bundle(folder / "base", _base_card(config, regions, cache), _named(base, "network."))
-    refiner = _refiner(config, provisional, compute, cache, folder, report)
-    tensors = _named(base, "network.") | _named(refiner, "refiner.")
-    card = provisional.card.model_copy(update={"refiner": _refiner_card(config)})
-    candidate = write_bundle(folder / "candidate", card, tensors)
-    runtime = Runtime(candidate, compute)
+    folder = begin(config, resume, overwrite)
+    done = finished(config, folder)
+    if done is not None:
+        logger.info("this training is finished")
+        return done
+    regions = _prepare(config, folder, report)
+    trained = _base(config, compute, folder, regions, report)
+    candidate = _candidate(config, compute, folder, trained, report)
     report(Progress(config.name, "test", 0, 1))
-    targets = _judge(config, load_regions(cache, "validation"), candidate, runtime)
-    judged = write_bundle(folder / "candidate", card.model_copy(update={"targets": targets}), tensors)
-    tests = evaluate_tests(load_regions(cache, "test"), judged, runtime, lambda key: logger.info("test area %s", key))
-    final = judged.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
-    bundle: Bundle = write_bundle(config.out or folder / "bundle", final, tensors)
+    bundle = _finished(config, compute, folder, candidate)
     report(Progress(config.name, "test", 1, 1))
+    finish(config, folder, bundle.path)
     logger.info("bundle written to %s", bundle.path)
     return bundle.path
 
 
+def _prepare(config: TrainConfig, folder: Path, report: Report) -> list[Region]:
+    """Cache the scenes, and refuse what a later stage could not work with before anything is trained."""
+    report(Progress(config.name, "prepare", 0, 1))
+    regions = prepare(config, folder / CACHE)
+    report(Progress(config.name, "prepare", 1, 1))
+    fold_count(config, *_of(folder, "train", "refine"))
+    check_validation(config, *_of(folder, "validation"))
+    return regions
+
+
+def _base(config: TrainConfig, compute: Compute, folder: Path, regions: list[Region], report: Report) -> Bundle:
+    """The base network as a bundle without thresholds."""
+    train, validation = _of(folder, "train", "validation")
+    network = train_base(config, train, folder, torch.device(compute.device), None, report, validation)
+    return write_bundle(folder / "base", base_card(config, network, regions, train), _named(network, "network."))
+
+
+def _candidate(config: TrainConfig, compute: Compute, folder: Path, base: Bundle, report: Report) -> Bundle:
+    """Base network and fitted refiner as a bundle, with the gates if an interrupted run judged it."""
+    refiner = trained_refiner(config, base, compute, *_of(folder, "train", "refine", "validation"), folder, report)
+    tensors = base.tensors() | _named(refiner, "refiner.")
+    judged = _judgement(folder / CANDIDATE)
+    written = write_bundle(folder / CANDIDATE, base.card.model_copy(update={"refiner": refiner_card(config)}), tensors)
+    if judged and judged.weights_sha256 == written.card.weights_sha256:
+        return write_bundle(folder / CANDIDATE, written.card.model_copy(update={"targets": judged.targets}), tensors)
+    return written
+
+
+def _judgement(folder: Path) -> Card | None:
+    card = open_bundle(folder).card if (folder / CARD).exists() else None
+    return card if card and all(target.gate for target in card.targets.values()) else None
+
+
+def _finished(config: TrainConfig, compute: Compute, folder: Path, candidate: Bundle) -> Bundle:
+    """The bundle with thresholds, gates and figures on test areas."""
+    tensors, runtime = candidate.tensors(), Runtime(candidate, compute)
+    if _judgement(candidate.path) is None:
+        targets = judge(config, *_of(folder, "validation"), candidate, runtime)
+        candidate = write_bundle(candidate.path, candidate.card.model_copy(update={"targets": targets}), tensors)
+    tests = evaluate_tests(*_of(folder, "test"), candidate, runtime, lambda key: logger.info("test area %s", key))
+    final = candidate.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
+    return write_bundle(config.out or folder / "bundle", final, tensors)
+
+
+def _of(folder: Path, *roles: Role) -> list[list[CachedRegion]]:
+    """The cached regions of some roles."""
+    return [load_regions(folder / CACHE, role) for role in roles]
+
+
 def _named(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in module.state_dict().items()}
-
-
-def _base_card(config: TrainConfig, regions: list[Region], cache: Path) -> Card:
-    mean, std = _band_statistics(load_regions(cache, "train"))
-    return Card(
-        name=config.name,
-        version=config.version,
-        description=config.description,
-        license=config.license,
-        targets={name: TargetCard() for name in config.targets},
-        gsd=config.gsd,
-        tile=config.tile,
-        overlap=config.overlap,
-        network=NetworkCard(
-            architecture=config.network.architecture,
-            encoder=config.network.encoder,
-            mean=list(IMAGENET_MEAN),
-            std=list(IMAGENET_STD),
-        ),
-        band_mean=mean,
-        band_std=std,
-        training={
-            "base": config.base.model_dump(),
-            "refiner": config.refiner.model_dump(),
-            "weights": config.network.weights,
-            "seed": config.seed,
-            "regions": dict(Counter(f"{region.source} {region.role}" for region in regions)),
-        },
-        data=_data(config, regions),
-    )
-
-
-def _data(config: TrainConfig, regions: list[Region]) -> list[DataCard]:
-    licenses = {source.name: source.license for source in config.sources}
-    licenses["synthetic"] = "generated by prngeo synth, Apache-2.0"
-    used = [region for region in regions if region.role != "test"]
-    cards = []
-    for name in dict.fromkeys(region.source for region in used):
-        own = [region for region in used if region.source == name]
-        cards.append(
-            DataCard(
-                name=name,
-                license=licenses[name],
-                targets=sorted({target for region in own for target in region.targets}),
-                scenes=len({region.scene for region in own}),
-                megapixels=round(sum(np.prod(region.shape) for region in own) / 1e6, 1),
-            )
-        )
-    return cards
-
-
-def _band_statistics(regions: list[CachedRegion]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each band over valid training pixels (every 16th row and column), 0..1."""
-    pixels = [item.image[::16, ::16].reshape(-1, item.image.shape[2]) for item in regions]
-    values = np.concatenate([part[part[:, -1] > 0, :-1] for part in pixels]).astype(np.float64) / 255
-    return [round(float(v), 4) for v in values.mean(0)], [round(float(v), 4) for v in values.std(0)]
-
-
-def _refiner_card(config: TrainConfig) -> RefinerCard:
-    settings = config.refiner
-    return RefinerCard(
-        variant=settings.variant,
-        window=settings.window,
-        overlap=settings.overlap,
-        reduction=settings.reduction,
-        width=settings.width,
-        use_image=settings.use_image,
-        detail=settings.detail,
-        statistics=settings.statistics,
-        patch=settings.patch if settings.variant == "paper" else 64,
-    )
-
-
-def _refiner(
-    config: TrainConfig, bundle: Bundle, compute: Compute, cache: Path, folder: Path, report: Report
-) -> Refiner:
-    settings = config.refiner
-    refiner = make_refiner(_refiner_card(config), len(config.targets), len(IMAGENET_MEAN))
-    finished = folder / f"refiner-{bundle.card.weights_sha256[:16]}.pt"
-    if finished.exists():
-        refiner.load_state_dict(torch.load(finished, map_location="cpu", weights_only=True))
-        return refiner.eval()
-    predict = _predictor(bundle, compute, settings.reduction)
-    maps = [predict(item) for item in load_regions(cache, "refine")]
-    if settings.folds:
-
-        def train_fold(fold: int, regions: Sequence[CachedRegion]) -> Predictor:
-            logger.info("base network of fold %d of %d", fold + 1, settings.folds)
-            place = folder / f"fold-{fold + 1}-of-{settings.folds}"
-            network = train_base(config, regions, place, torch.device(compute.device))
-            own = write_bundle(place / "base", bundle.card, _named(network, "network."))
-            return _predictor(own, compute, settings.reduction)
-
-        maps += cross_fit(load_regions(cache, "train"), settings.folds, train_fold)
-    options = FitOptions(
-        window=settings.window,
-        patch=settings.patch,
-        pseudo=settings.pseudo,
-        pseudo_weight=settings.pseudo_weight,
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        seed=config.seed,
-    )
-
-    def on_step(done: int) -> None:
-        report(Progress(config.name, "refiner", done, settings.steps))
-
-    fit_refiner(refiner, maps, options, torch.device(compute.device), on_step)
-    partial = finished.with_suffix(".partial")
-    torch.save(refiner.state_dict(), partial)
-    partial.replace(finished)
-    return refiner.cpu()
-
-
-def _check_maps(config: TrainConfig, cache: Path) -> None:
-    """Refuse, before anything is trained, a run that would leave PRN without a map to be fitted on."""
-    folds = config.refiner.folds
-    if load_regions(cache, "refine"):
-        return
-    if not folds or all(fold is None for fold in split_folds(load_regions(cache, "train"), folds)):
-        raise UsageError(
-            "There is nothing to fit PRN on: no scene or area has the role refine, and refiner.folds is "
-            f"{folds or '0 (no cross-fitting)'}, which needs as many separate blocks of training scenes. Give scenes "
-            "or areas the role refine, or set refiner.folds=2."
-        )
-
-
-def _predictor(bundle: Bundle, compute: Compute, reduction: int) -> Predictor:
-    runtime = Runtime(bundle, compute)
-
-    def predict(item: CachedRegion) -> LogitMap:
-        logger.info("logits of %s", item.region.key)
-        return logit_map(item, runtime, bundle.card, reduction)
-
-    return predict
-
-
-def _judge(config: TrainConfig, regions: list[CachedRegion], bundle: Bundle, runtime: Runtime) -> dict[str, TargetCard]:
-    """Calibrate base and refined logits on validation regions and decide the gate of every target."""
-    base: dict[str, dict[str, Histogram]] = {name: {} for name in config.targets}
-    refined: dict[str, dict[str, Histogram]] = {name: {} for name in config.targets}
-    oracle: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in config.targets}
-    for item in regions:
-        logger.info("validation region %s", item.region.key)
-        logits = region_logits(item, runtime, bundle.card, refine=True)
-        for channel, name in enumerate(config.targets):
-            labels = item.labels[..., channel]
-            if name not in item.region.targets:
-                continue
-            source = item.region.source
-            base[name].setdefault(source, Histogram.empty()).add(logits.base[channel], labels)
-            final = logits.base[channel] + logits.correction[channel]
-            refined[name].setdefault(source, Histogram.empty()).add(final, labels)
-            reached = oracle_counts(logits.base[channel], labels, config.refiner.patch)
-            known = oracle[name].get(source, (0, 0))
-            oracle[name][source] = (known[0] + reached[0], known[1] + reached[1])
-    return {name: _target(tune(base[name]), tune(refined[name]), oracle[name]) for name in config.targets}
-
-
-def _target(base: Tuned, refined: Tuned, oracle: dict[str, tuple[int, int]]) -> TargetCard:
-    note = "mean IoU over validation sources, each at the one threshold tuned on them"
-    if refined.iou <= base.iou:
-        note += "; PRN did not beat it, so it is disabled"
-    joint = float(np.mean([oracle[s][0] / oracle[s][1] for s in base.by_source]))
-    return verdict(base, refined, joint, note, by_source=True)

@@ -15,17 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prngeo.config import Augmentation, BaseTraining
 from prngeo.models.bundle import Bundle, write_bundle
 from prngeo.models.card import TargetCard
 from prngeo.models.devices import Compute
+from prngeo.models.memory import Halving
 from prngeo.models.runtime import Runtime, build_segmenter
 from prngeo.raster.scene import open_scene
 from prngeo.refine.fit import LogitMap
+from prngeo.refine.losses import segmentation_loss
 from prngeo.tiling.grid import Window
-from prngeo.training.base import train_step
+from prngeo.training.augment import augment, generators
 from prngeo.training.crops import CropSampler
 from prngeo.training.labels import open_labels
 from prngeo.training.logits import as_map, region_logits
+from prngeo.training.loop import make_fabric, train_step
 from prngeo.training.regions import IGNORE, CachedRegion, Region
 from study import prn
 from study.baselines import at
@@ -131,17 +135,22 @@ class Shift:
             k.removeprefix("network."): v.float() for k, v in self.base.tensors().items() if v.is_floating_point()
         }
         network.load_state_dict(tensors, strict=False)
-        network = network.to(device).to(memory_format=torch.channels_last).train()
+        network = network.to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=FINE_TUNE.learning_rate, weight_decay=1e-4)
+        fabric = make_fabric(device, BaseTraining())
+        module, stepper = fabric.setup(network, optimizer)
+        halving = Halving(FINE_TUNE.batch, "FINE_TUNE.batch")
         source = tiles[0].region.source
         gsd = tiles[0].region.gsd[0]
         sampler = CropSampler(tiles, {source: 1.0}, FINE_TUNE.crop, (0.8 * gsd, 1.25 * gsd), 0)
 
         def step(number: int) -> None:
-            batch = sampler.batch(number, FINE_TUNE.batch)
+            crops = range(FINE_TUNE.batch)
+            batch = augment(sampler.batch(number, crops), Augmentation(), generators(0, number, crops))
             labels = torch.full((len(batch.labels), len(self.base.card.targets), *batch.labels.shape[2:]), IGNORE)
             labels[:, self.channel] = batch.labels[:, 0]
-            train_step(network, optimizer, replace(batch, labels=labels), device)
+            given = replace(batch, labels=labels).to(device)
+            train_step(fabric, module, stepper, given, segmentation_loss, halving)
 
         each = self._time(lambda: [step(number) for number in range(PROBE)]) / PROBE
         steps = max(PROBE, round(seconds / each))
