@@ -64,14 +64,17 @@ class Segmenter(nn.Module):
     @property
     def head(self) -> str:
         """Name of the layer, within `network`, that gives the logits: a convolution with one output a target."""
-        layers = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Conv2d)]
+        layers = self._convolutions()
         heads = [name for name in layers if name.startswith("segmentation_head.")]
         return (heads or layers)[-1]
 
     @property
     def stem(self) -> str:
         """Name of the layer, within `network`, that reads the bands: its first convolution."""
-        return next(name for name, layer in self.network.named_modules() if isinstance(layer, nn.Conv2d))
+        return self._convolutions()[0]
+
+    def _convolutions(self) -> list[str]:
+        return [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Conv2d)]
 
 
 FARSEG = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -85,7 +88,9 @@ def _build(architecture: str, encoder: str, bands: int, targets: int) -> nn.Modu
     if architecture in ("farseg", "fcn"):
         return _torchgeo(architecture, encoder, bands, targets)
     try:
-        return smp.create_model(architecture, encoder, encoder_weights=None, in_channels=bands, classes=targets)
+        network: nn.Module = smp.create_model(
+            architecture, encoder, encoder_weights=None, in_channels=bands, classes=targets
+        )
     except (KeyError, RuntimeError, ValueError) as error:
         own = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
         hint = "" if encoder in own else f" {_nearest(encoder, own)}"
@@ -93,6 +98,7 @@ def _build(architecture: str, encoder: str, bands: int, targets: int) -> nn.Modu
             f"Architecture {architecture!r} with encoder {encoder!r} cannot be built: {' '.join(str(error).split())}."
             f"{hint} Names are those of segmentation-models-pytorch; timm encoders are written tu-NAME."
         ) from error
+    return network
 
 
 def _torchgeo(architecture: str, encoder: str, bands: int, targets: int) -> nn.Module:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +14,6 @@ from torch import Tensor
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.bundle import CARD, Bundle, embedded_models, open_bundle
 from prngeo.models.segmenter import Segmenter
-
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +216,7 @@ def _torchgeo_names() -> list[str]:
     names = []
     for model in list_models():
         try:
-            known: WeightsEnum = get_model_weights(model)
+            known = get_model_weights(model)
         except KeyError:  # has none
             continue
         names += [str(weight) for weight in known]

@@ -23,19 +23,20 @@ class Logs:
     """
 
     def __init__(self, folder: Path, first: int) -> None:
-        from lightning.fabric.loggers import CSVLogger, Logger, TensorBoardLogger
+        from lightning.fabric.loggers.csv_logs import CSVLogger
+        from lightning.fabric.loggers.logger import Logger
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
         kept = _rows(folder / FOLDER / "metrics.csv", first)
-        place = {"root_dir": folder, "name": FOLDER, "version": ""}
-        table = CSVLogger(**place)
+        table = CSVLogger(folder, FOLDER, "")
         self._loggers: list[Logger] = [table]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an older file is replaced: its rows follow
             for step, row in kept:
-                table.log_metrics(row, step)
+                table.log_metrics({**row}, step)
             table.experiment.save()
         if find_spec("tensorboard"):
-            self._loggers.append(TensorBoardLogger(**place, purge_step=first + 1 if first else None))
+            self._loggers.append(TensorBoardLogger(folder, FOLDER, "", purge_step=first + 1 if first else None))
         else:
             logger.info("no TensorBoard logs: pip install 'prngeo[train]' brings them")
 

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,7 +44,11 @@ LOG_EVERY = 20
 WARM_UP = 100
 GRADIENT_NORM = 5.0
 MEMORY_KEYS = "base.batch or base.crop"
-_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float16": "16-mixed",
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def make_fabric(device: torch.device, base: BaseTraining) -> Fabric:
         UsageError: there are too few devices, or they lack the precision.
     """
     from lightning.fabric import Fabric
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, base.devices)
@@ -140,7 +145,8 @@ class _Loop:
             self.network.parameters(), lr=base.learning_rate, weight_decay=base.weight_decay
         )
         self.module, self.stepper = fabric.setup(self.network, self.optimizer)
-        self.state, self.best = State(), {}
+        self.state = State()
+        self.best: dict[str, Tensor] = {}
         if saved is not None:
             self._restore(saved)
         self.halving = Halving(base.batch // base.devices, MEMORY_KEYS, self.state.parts, base.devices == 1)
@@ -305,10 +311,10 @@ def ahead(make: Callable[[int], Batch], steps: range, threads: int) -> Iterator[
     """The batches of some steps in order, each made in a thread while those before it are used."""
     with ThreadPoolExecutor(threads) as pool:
         left = iter(steps)
-        waiting = deque(pool.submit(make, step) for step, _ in zip(left, range(threads), strict=False))
+        waiting = deque(pool.submit(make, step) for step in islice(left, threads))
         while waiting:
             batch = waiting.popleft().result()
-            waiting.extend(pool.submit(make, step) for step, _ in zip(left, range(1), strict=False))
+            waiting.extend(pool.submit(make, step) for step in islice(left, 1))
             yield batch
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from prngeo.config import TrainConfig
+from prngeo.config import Role, TrainConfig
 from prngeo.errors import UsageError
 from prngeo.files import whole
 from prngeo.models.bundle import Bundle, write_bundle
@@ -35,20 +35,23 @@ logger = logging.getLogger(__name__)
 MAPS = "maps"
 
 
-def fold_count(config: TrainConfig, train: Sequence[CachedRegion], refine: Sequence[CachedRegion]) -> int:
+ByRole = Mapping[Role, Sequence[CachedRegion]]
+
+
+def fold_count(config: TrainConfig, regions: ByRole) -> int:
     """How many folds PRN is cross-fitted with: as configured, else 2 where no region has the role refine.
 
     Raises:
         UsageError: PRN would be left without a map to be fitted on.
     """
-    count = config.refiner.folds
+    count, train, refine = config.refiner.folds, regions["train"], regions["refine"]
     if count is None:
         count = 0 if refine else 2
     if not refine and (not count or all(fold is None for fold in split_folds(train, count))):
         raise UsageError(
             "There is nothing to fit PRN on: no scene or area has the role refine, and refiner.folds is "
             f"{count or '0 (no cross-fitting)'}, which needs as many separate blocks of training scenes. Give scenes "
-            "or areas the role refine, give more training scenes, or a split with smaller blocks or a share for refine; "
+            "or areas the role refine, give more training scenes, smaller blocks (split.block), or set split.refine; "
             "refiner.folds=2 needs two blocks."
         )
     return count
@@ -58,9 +61,7 @@ def trained_refiner(
     config: TrainConfig,
     bundle: Bundle,
     compute: Compute,
-    train: Sequence[CachedRegion],
-    refine: Sequence[CachedRegion],
-    validation: Sequence[CachedRegion],
+    regions: ByRole,
     folder: Path,
     report: Report,
 ) -> Refiner:
@@ -70,9 +71,8 @@ def trained_refiner(
         config: the run.
         bundle: the base network.
         compute: device and precision.
-        train: regions the base network was trained on, used through folds.
-        refine: regions it never saw.
-        validation: what the networks of folds are judged on.
+        regions: those of role refine, which the base network never saw, and through folds those of role train; the
+            networks of folds are judged on those of role validation.
         folder: of the run.
         report: is told of every step.
     """
@@ -83,11 +83,11 @@ def trained_refiner(
         refiner.load_state_dict(torch.load(finished, map_location="cpu", weights_only=True))
         return refiner.eval()
     predict = _predictor(bundle, compute, settings.reduction, folder)
-    maps = [predict(item) for item in refine]
-    folds = fold_count(config, train, refine)
+    maps = [predict(item) for item in regions["refine"]]
+    folds = fold_count(config, regions)
     if folds:
 
-        def train_fold(fold: int, regions: Sequence[CachedRegion]) -> Predictor:
+        def train_fold(fold: int, others: Sequence[CachedRegion]) -> Predictor:
             logger.info("base network of fold %d of %d", fold + 1, folds)
             place = folder / f"fold-{fold + 1}-of-{folds}"
 
@@ -95,12 +95,13 @@ def trained_refiner(
                 done, total = fold * step.total + step.done, folds * step.total
                 report(Progress(step.scene, "folds", done, total))
 
-            network = train_base(config, regions, place, torch.device(compute.device), None, relay, validation)
+            device = torch.device(compute.device)
+            network = train_base(config, others, place, device, None, relay, regions["validation"])
             tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
             card = bundle.card.model_copy(update={"network": network_card(config, network)})
             return _predictor(write_bundle(place / "base", card, tensors), compute, settings.reduction, folder)
 
-        maps += cross_fit(train, folds, train_fold)
+        maps += cross_fit(regions["train"], folds, train_fold)
     options = FitOptions(
         window=settings.window,
         patch=settings.patch,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ from prngeo.training.base import train_base
 from prngeo.training.cards import base_card, refiner_card
 from prngeo.training.evaluate import evaluate_tests
 from prngeo.training.prepare import prepare
-from prngeo.training.refiner import check_validation, fold_count, judge, trained_refiner
-from prngeo.training.regions import CachedRegion, Region, load_regions
+from prngeo.training.refiner import ByRole, check_validation, fold_count, judge, trained_refiner
+from prngeo.training.regions import Region, load_regions
 from prngeo.training.state import begin, finish, finished
 
 logger = logging.getLogger(__name__)
@@ -58,42 +59,49 @@ def train(config: TrainConfig, report: Report = silent, resume: bool = False, ov
     if done is not None:
         logger.info("this training is finished")
         return done
-    regions = _prepare(config, folder, report)
-    trained = _base(config, compute, folder, regions, report)
-    candidate = _candidate(config, compute, folder, trained, report)
+    described, regions = _prepare(config, folder, report)
+    base = _base(config, compute, folder, described, regions, report)
+    candidate = _candidate(config, compute, folder, base, regions, report)
     report(Progress(config.name, "test", 0, 1))
-    bundle = _finished(config, compute, folder, candidate)
+    bundle = _finished(config, compute, folder, candidate, regions)
     report(Progress(config.name, "test", 1, 1))
     finish(config, folder, bundle.path)
     logger.info("bundle written to %s", bundle.path)
     return bundle.path
 
 
-def _prepare(config: TrainConfig, folder: Path, report: Report) -> list[Region]:
+def _prepare(config: TrainConfig, folder: Path, report: Report) -> tuple[list[Region], ByRole]:
     """Cache the scenes, and refuse what a later stage could not work with before anything is trained."""
     report(Progress(config.name, "prepare", 0, 1))
-    regions = prepare(config, folder / CACHE)
+    described = prepare(config, folder / CACHE)
     report(Progress(config.name, "prepare", 1, 1))
-    fold_count(config, *_of(folder, "train", "refine"))
-    check_validation(config, *_of(folder, "validation"))
-    return regions
+    regions: ByRole = {role: load_regions(folder / CACHE, role) for role in get_args(Role)}
+    fold_count(config, regions)
+    check_validation(config, regions["validation"])
+    return described, regions
 
 
-def _base(config: TrainConfig, compute: Compute, folder: Path, regions: list[Region], report: Report) -> Bundle:
+def _base(
+    config: TrainConfig, compute: Compute, folder: Path, described: list[Region], regions: ByRole, report: Report
+) -> Bundle:
     """The base network as a bundle without thresholds."""
-    train, validation = _of(folder, "train", "validation")
-    network = train_base(config, train, folder, torch.device(compute.device), None, report, validation)
-    return write_bundle(folder / "base", base_card(config, network, regions, train), _named(network, "network."))
+    device = torch.device(compute.device)
+    network = train_base(config, regions["train"], folder, device, None, report, regions["validation"])
+    card = base_card(config, network, described, regions["train"])
+    return write_bundle(folder / "base", card, _named(network, "network."))
 
 
-def _candidate(config: TrainConfig, compute: Compute, folder: Path, base: Bundle, report: Report) -> Bundle:
+def _candidate(
+    config: TrainConfig, compute: Compute, folder: Path, base: Bundle, regions: ByRole, report: Report
+) -> Bundle:
     """Base network and fitted refiner as a bundle, with the gates if an interrupted run judged it."""
-    refiner = trained_refiner(config, base, compute, *_of(folder, "train", "refine", "validation"), folder, report)
+    refiner = trained_refiner(config, base, compute, regions, folder, report)
     tensors = base.tensors() | _named(refiner, "refiner.")
     judged = _judgement(folder / CANDIDATE)
-    written = write_bundle(folder / CANDIDATE, base.card.model_copy(update={"refiner": refiner_card(config)}), tensors)
+    card = base.card.model_copy(update={"refiner": refiner_card(config)})
+    written = write_bundle(folder / CANDIDATE, card, tensors)
     if judged and judged.weights_sha256 == written.card.weights_sha256:
-        return write_bundle(folder / CANDIDATE, written.card.model_copy(update={"targets": judged.targets}), tensors)
+        return write_bundle(folder / CANDIDATE, card.model_copy(update={"targets": judged.targets}), tensors)
     return written
 
 
@@ -102,20 +110,15 @@ def _judgement(folder: Path) -> Card | None:
     return card if card and all(target.gate for target in card.targets.values()) else None
 
 
-def _finished(config: TrainConfig, compute: Compute, folder: Path, candidate: Bundle) -> Bundle:
+def _finished(config: TrainConfig, compute: Compute, folder: Path, candidate: Bundle, regions: ByRole) -> Bundle:
     """The bundle with thresholds, gates and figures on test areas."""
     tensors, runtime = candidate.tensors(), Runtime(candidate, compute)
     if _judgement(candidate.path) is None:
-        targets = judge(config, *_of(folder, "validation"), candidate, runtime)
+        targets = judge(config, regions["validation"], candidate, runtime)
         candidate = write_bundle(candidate.path, candidate.card.model_copy(update={"targets": targets}), tensors)
-    tests = evaluate_tests(*_of(folder, "test"), candidate, runtime, lambda key: logger.info("test area %s", key))
+    tests = evaluate_tests(regions["test"], candidate, runtime, lambda key: logger.info("test area %s", key))
     final = candidate.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
     return write_bundle(config.out or folder / "bundle", final, tensors)
-
-
-def _of(folder: Path, *roles: Role) -> list[list[CachedRegion]]:
-    """The cached regions of some roles."""
-    return [load_regions(folder / CACHE, role) for role in roles]
 
 
 def _named(module: nn.Module, prefix: str) -> dict[str, Tensor]:

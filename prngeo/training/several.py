@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from prngeo.errors import PrngeoError
 from prngeo.progress import Report, silent
@@ -40,7 +40,9 @@ def fit_on_several(fabric: Fabric, job: Job, report: Report) -> None:
     before = set(multiprocessing.active_children())
     plain = replace(job, regions=[], validation=[])
     try:
-        fabric.launch(_work, plain, _pack(job.regions), _pack(job.validation), events)
+        fabric.launch(  # type: ignore[call-arg]
+            _work, plain, _pack(job.regions), _pack(job.validation), events
+        )
     except ProcessRaisedException:
         _end(events, relay)
         if failures:

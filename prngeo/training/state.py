@@ -102,8 +102,8 @@ def _refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
     if changed:
         what = ", ".join(f"{key} (was {old.get(key)!r}, is {new.get(key)!r})"[:160] for key in changed)
         raise UsageError(
-            f"The training in {folder} was begun with another configuration: {what}. Continue it with what it was begun "
-            "with, start again with --overwrite, or give this one another name."
+            f"The training in {folder} was begun with another configuration: {what}. Continue it with that one, "
+            "start again with --overwrite, or give this one another name."
         )
 
 

@@ -1,3 +1,5 @@
+"""Training the base network: it continues, judges, keeps the best, halves, and is a function of its seed."""
+
 import csv
 
 import numpy as np
@@ -5,10 +7,12 @@ import pytest
 import torch
 
 from prngeo.config import TrainConfig
-from prngeo.errors import UsageError
-from prngeo.refine.losses import segmentation_loss
+from prngeo.errors import PrngeoError, UsageError
+from prngeo.models.memory import Halving
+from prngeo.models.segmenter import Segmenter
+from prngeo.refine.losses import LOSSES, segmentation_loss
 from prngeo.tiling.grid import Window
-from prngeo.training import base
+from prngeo.training import base, loop
 from prngeo.training.crops import CropSampler
 from prngeo.training.regions import IGNORE, Region, load_regions, write_index
 
@@ -30,8 +34,11 @@ def cache(tmp_path_factory):
     np.save(folder / "scene" / "image.npy", image)
     np.save(folder / "scene" / "labels.npy", labels)
     whole = Window(0, 0, 192, 192)
-    region = Region("scene", "a", "train", (0.5, 0.5), (192, 192), ("roads", "buildings"), "s", whole)
-    write_index(folder, [region], "x")
+    regions = [
+        Region("scene", "a", role, (0.5, 0.5), (192, 192), ("roads", "buildings"), "s", whole)
+        for role in ("train", "validation")
+    ]
+    write_index(folder, regions, "x")
     return folder
 
 
@@ -49,19 +56,24 @@ def config(steps=6, architecture="unet", **values):
 
 @pytest.fixture
 def often(monkeypatch):
-    monkeypatch.setattr(base, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
 
 
 def interrupt_at(monkeypatch, step):
     """Make the loop fail in its nth step."""
-    original, count = base.train_step, iter(range(1, 1000))
+    original, count = loop.train_step, iter(range(1, 1000))
 
     def failing(*arguments):
         if next(count) == step:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(base, "train_step", failing)
+    monkeypatch.setattr(loop, "train_step", failing)
+
+
+def read(folder):
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def equal(a, b):
@@ -72,16 +84,24 @@ def equal(a, b):
 @pytest.mark.parametrize("architecture", ["unet", "fpn"])
 def test_an_interrupted_run_ends_bitwise_like_an_uninterrupted_one(tmp_path, cache, often, architecture):
     """The FPN has dropout, which draws from the global generator."""
-    expected = base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "whole", CPU)
+
+    def run(name):
+        settings = config(architecture=architecture, validate_every=3)
+        train, validation = (load_regions(cache, role) for role in ("train", "validation"))
+        return base.train_base(settings, train, tmp_path / name, CPU, validation=validation)
+
+    expected = run("whole")
     for step in (2, 4):
         with pytest.MonkeyPatch.context() as patch:
             interrupt_at(patch, step)
             with pytest.raises(KeyboardInterrupt):
-                base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "cut", CPU)
+                run("cut")
         torch.rand(7)
-    found = base.train_base(config(architecture=architecture), load_regions(cache, "train"), tmp_path / "cut", CPU)
-    assert equal(found, expected)
+    assert equal(run("cut"), expected)
     assert not list(tmp_path.rglob("*.partial"))
+    curves = [(tmp_path / name / "logs" / "metrics.csv").read_text() for name in ("whole", "cut")]
+    assert curves[0] == curves[1]
+    assert curves[0].startswith("learning_rate,loss,step,validation_iou,validation_iou_buildings,validation_iou_roads")
 
 
 def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path, cache):
@@ -100,9 +120,9 @@ def test_a_finished_run_is_not_continued(tmp_path, cache, monkeypatch):
 
 
 def test_training_reduces_the_loss(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(base, "WARM_UP", 5)
+    monkeypatch.setattr(loop, "WARM_UP", 5)
     settings = config(steps=40, batch=4, learning_rate=0.003)
-    batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, settings.gsd, 99).batch(0, 8)
+    batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, settings.gsd, 99).batch(0, range(8))
 
     def loss(network):
         """By the statistics of the batch: the running ones are far from settled after so few steps."""
@@ -117,26 +137,122 @@ def test_training_reduces_the_loss(tmp_path, cache, monkeypatch):
     trained = base.train_base(settings, load_regions(cache, "train"), tmp_path / "trained", CPU)
     assert not trained.training
     assert loss(trained) < 0.5 * loss(untrained)
-    rows = list(csv.DictReader((tmp_path / "trained" / "base.csv").open()))
+    rows = read(tmp_path / "trained")
     assert [int(row["step"]) for row in rows] == [20, 40]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert list((tmp_path / "trained" / "logs").glob("events.out.tfevents.*")), "TensorBoard's, beside it"
 
 
-def test_unlabelled_pixels_teach_nothing(cache):
+@pytest.mark.parametrize("name", LOSSES)
+def test_unlabelled_pixels_teach_nothing(cache, name):
     """Without a single label no weight gets a gradient."""
-    network = base.Segmenter("unet", "tu-lcnet_050", 2)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, (0.25, 1.25), 0).batch(0, 2)
+    fabric = loop.make_fabric(CPU, config().base)
+    network = Segmenter("unet", "tu-lcnet_050", 2)
+    module, optimizer = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, (0.25, 1.25), 0).batch(0, range(2))
     batch.labels.fill_(IGNORE)
     before = {name: value.clone() for name, value in network.named_parameters()}
-    assert base.train_step(network, optimizer, batch, CPU) == 0
+    assert loop.train_step(fabric, module, optimizer, batch, LOSSES[name], Halving(2, "")) == 0
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains(tmp_path, cache, name):
+    settings = config(steps=2, loss=name, balance=0.5, augmentation={"angle": 30.0})
+    trained = base.train_base(settings, load_regions(cache, "train"), tmp_path, CPU)
+    assert all(torch.isfinite(value).all() for value in trained.state_dict().values())
+
+
+def test_the_best_network_is_kept_and_patience_ends_the_training(tmp_path, cache, monkeypatch):
+    figures = iter([0.3, 0.5, 0.4, 0.5, 0.9])
+    judged = []
+
+    def score(self, network, device):
+        judged.append({name: value.clone() for name, value in network.state_dict().items()})
+        return {"roads": next(figures), "buildings": 0.0}
+
+    monkeypatch.setattr(loop.Judge, "score", score)
+    settings = config(steps=10, validate_every=2, patience=2)
+    train, validation = (load_regions(cache, role) for role in ("train", "validation"))
+    best = base.train_base(settings, train, tmp_path, CPU, validation=validation)
+    assert [int(row["step"]) for row in read(tmp_path)] == [2, 4, 6, 8]
+    assert [float(row["validation_iou"]) for row in read(tmp_path)] == [0.15, 0.25, 0.2, 0.25]
+    assert all(torch.equal(value, judged[1][name]) for name, value in best.state_dict().items())
+    monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("trained again"))
+    assert equal(base.train_base(settings, train, tmp_path, CPU, validation=validation), best)
+
+
+class Exhausted:
+    """A network's forward that runs out of memory with more than `most` crops, for the first `times` calls."""
+
+    def __init__(self, monkeypatch, most, times=1000):
+        original = Segmenter.forward
+        self.sizes = []
+
+        def forward(network, image, valid):
+            if network.training:
+                self.sizes.append(len(image))
+                if len(image) > most and len(self.sizes) <= times:
+                    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1000000 bytes")
+            return original(network, image, valid)
+
+        monkeypatch.setattr(Segmenter, "forward", forward)
+
+
+def test_out_of_memory_halves_the_batch_once_and_the_steps_stay(tmp_path, cache, monkeypatch, caplog, often):
+    limited = Exhausted(monkeypatch, 2)
+    settings = config(steps=3, batch=4)
+    base.train_base(settings, load_regions(cache, "train"), tmp_path, CPU)
+    assert limited.sizes == [4, 2, 2, 2, 2, 2, 2]
+    (message,) = [record.message for record in caplog.records if "out of memory" in record.message]
+    assert "base.batch" in message
+    assert torch.load(tmp_path / "base.pt", weights_only=True)["state"]["parts"] == 2, "a resumed run halves at once"
+
+
+def test_out_of_memory_again_is_an_error_that_names_the_keys(tmp_path, cache, monkeypatch):
+    limited = Exhausted(monkeypatch, 0)
+    with pytest.raises(PrngeoError, match=r"two halves.*base\.batch or base\.crop"):
+        base.train_base(config(batch=4), load_regions(cache, "train"), tmp_path, CPU)
+    assert limited.sizes == [4, 2]
+
+
+def test_halves_give_the_step_of_the_whole_but_for_normalization(cache):
+    """A network without batch normalization, and a loss that is a mean over crops."""
+    batch = CropSampler(load_regions(cache, "train"), {"a": 1.0}, 64, (0.5, 0.5), 0).batch(0, range(4))
+    batch.labels[:] = (batch.labels == 1).to(torch.uint8)
+    fabric, found = loop.make_fabric(CPU, config(precision="float32").base), []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        network = Segmenter("fcn", "none", 2)
+        module, optimizer = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=0.1))
+        loss = loop.train_step(fabric, module, optimizer, batch, LOSSES["focal"], Halving(4, "", parts))
+        found.append((loss, network.network.last.weight.detach().clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"precision": "float16"}, "base.precision=float16 needs an NVIDIA GPU"),
+        ({"batch": 3, "devices": 2}, "must be a multiple of base.devices"),
+    ],
+)
+def test_what_the_device_cannot_do_is_refused(tmp_path, cache, values, message):
+    with pytest.raises(UsageError, match=message):
+        base.train_base(config(**values), load_regions(cache, "train"), tmp_path, CPU)
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path, cache):
+    (tmp_path / "base.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UsageError, match=r"base\.pt cannot be read.*--overwrite"):
+        base.train_base(config(), load_regions(cache, "train"), tmp_path, CPU)
 
 
 def test_what_is_returned_is_the_moving_average(tmp_path, cache):
     averaged = base.train_base(config(steps=3), load_regions(cache, "train"), tmp_path, CPU)
     state = torch.load(tmp_path / "base.pt", weights_only=True)
-    assert state["step"] == 3
+    assert state["state"]["step"] == 3
     last = state["network"]["network.segmentation_head.0.weight"]
     assert not torch.equal(averaged.state_dict()["network.segmentation_head.0.weight"], last)
     mean = "network.encoder.model.bn1.running_mean"
@@ -145,14 +261,20 @@ def test_what_is_returned_is_the_moving_average(tmp_path, cache):
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_zero(monkeypatch):
-    monkeypatch.setattr(base, "WARM_UP", 10)
-    settings = config(steps=100, decay_from=0.6)
-    rates = [base.learning_rate(settings, step) for step in range(101)]
+    monkeypatch.setattr(loop, "WARM_UP", 10)
+    settings = config(steps=100, decay_from=0.6).base
+    rates = [loop.learning_rate(settings, step) for step in range(101)]
     assert rates[0] == pytest.approx(0.001)
     assert rates[9:61] == pytest.approx([0.01] * 52)
     assert rates[80] == pytest.approx(0.005)
     assert rates[100] == 0
     assert min(rates[:100]) > 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("steps", [range(0), range(4, 5), range(2, 9)])
+def test_batches_made_ahead_come_once_and_in_order(threads, steps):
+    assert list(loop.ahead(lambda step: step, steps, threads)) == list(steps)
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path):
