@@ -170,8 +170,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UsageError(
-            f"network.weights: {path} holds more than tensors, which would have to be executed. Save its state_dict "
-            "alone: torch.save(model.state_dict(), ...), or as safetensors."
+            f"network.weights: {path} is damaged, or holds more than tensors, which would have to be executed. Save "
+            "its state_dict alone: torch.save(model.state_dict(), ...), or as safetensors."
         ) from error
     except Exception as error:  # neither library has one error for damaged files
         raise UsageError(f"network.weights: {path} cannot be read: {' '.join(str(error).split())[:300]}.") from error

@@ -330,5 +330,5 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error of its own for a damaged file
-        raise UsageError(f"The checkpoint {path} cannot be read ({error}). Start again with --overwrite.") from error
+        raise UsageError(f"The checkpoint {path} is damaged. Start again with --overwrite.") from error
     return saved

@@ -245,7 +245,7 @@ def test_what_the_device_cannot_do_is_refused(tmp_path, cache, values, message):
 
 def test_a_damaged_checkpoint_is_an_error(tmp_path, cache):
     (tmp_path / "base.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(UsageError, match=r"base\.pt cannot be read.*--overwrite"):
+    with pytest.raises(UsageError, match=r"base\.pt is damaged.*--overwrite"):
         base.train_base(config(), load_regions(cache, "train"), tmp_path, CPU)
 
 
