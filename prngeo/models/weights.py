@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -22,7 +23,8 @@ FILES = (".safetensors", ".pt", ".pth")
 LEAST = 0.1
 """Share of the tensors that have to fit; below, the weights are those of another network."""
 
-_STRIPPED = ("", "module.", "model.", "network.", "encoder.", "backbone.", "model.encoder.", "network.encoder.")
+_PREFIXES = {"module", "model", "network", "encoder", "backbone"}
+"""Names that programs put before those of a network's tensors."""
 _ADDED = ("", "encoder.", "encoder.model.", "backbone.")
 
 
@@ -97,7 +99,7 @@ def _fill_by_name(segmenter: Segmenter, source: Mapping[str, Tensor], origin: st
     """By name and shape, with the prefixes off or on under which most tensors fit."""
     own = segmenter.network.state_dict()
     best: dict[str, Tensor] = {}
-    for off in _STRIPPED:
+    for off in _prefixes(source):
         bare = {name.removeprefix(off): tensor for name, tensor in source.items() if name.startswith(off)}
         for on in _ADDED:
             named = {on + name: tensor for name, tensor in bare.items()}
@@ -111,6 +113,15 @@ def _fill_by_name(segmenter: Segmenter, source: Mapping[str, Tensor], origin: st
         origin,
         f"It begins with {next(iter(source), 'nothing')!r}, the network with {next(iter(own))!r}.",
     )
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """What may be taken off: nothing, or leading parts of some names that are usual prefixes; short ones first."""
+    found = {""}
+    for name in names:
+        parts = list(takewhile(_PREFIXES.__contains__, name.split(".")))
+        found.update("".join(f"{part}." for part in parts[:count]) for count in range(1, len(parts) + 1))
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def _fill(segmenter: Segmenter, source: Mapping[str, Tensor], origin: str, hint: str) -> None:

@@ -40,9 +40,8 @@ def fit_on_several(fabric: Fabric, job: Job, report: Report) -> None:
     before = set(multiprocessing.active_children())
     plain = replace(job, regions=[], validation=[])
     try:
-        fabric.launch(  # type: ignore[call-arg]
-            _work, plain, _pack(job.regions), _pack(job.validation), events
-        )
+        # Typed to take the fabric alone, the function is given what follows, too.
+        fabric.launch(_work, plain, _pack(job.regions), _pack(job.validation), events)  # type: ignore[arg-type]
     except ProcessRaisedException:
         _end(events, relay)
         if failures:

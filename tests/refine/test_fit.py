@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from prngeo.errors import PrngeoError
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner, smooth_field
 from prngeo.refine.network import FastRefiner
 
@@ -108,3 +109,40 @@ def test_a_field_is_smooth_and_of_unit_spread():
     assert fields[0].shape == (2, 512, 384)
     assert torch.stack(fields).std() == pytest.approx(1, abs=0.15)
     assert max(float(field.diff(dim=-1).abs().max()) for field in fields) < 0.1
+
+
+def test_the_loss_is_told_now_and_then():
+    told = []
+    options = FitOptions(window=64, patch=32, steps=25)
+    fit_refiner(
+        FastRefiner(1, 1, width=2),
+        [planted(0, 3.0)],
+        options,
+        torch.device("cpu"),
+        on_loss=lambda *row: told.append(row),
+    )
+    assert [step for step, _ in told] == [20, 25]
+    assert all(0 < loss < 10 for _, loss in told)
+
+
+@pytest.mark.parametrize("most", [1, 0])
+def test_out_of_memory_halves_the_batch_once(monkeypatch, most):
+    """If halves are too large, too, it is an error."""
+    options = FitOptions(window=64, patch=32, steps=3, batch=2, pseudo_weight=0.0)
+    maps, device, sizes = [planted(0, 3.0)], torch.device("cpu"), []
+    original = FastRefiner.loss
+
+    def limited(self, batch, weight):
+        sizes.append(len(batch.logits))
+        if len(batch.logits) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return original(self, batch, weight)
+
+    monkeypatch.setattr(FastRefiner, "loss", limited)
+    if most:
+        fit_refiner(FastRefiner(1, 1, width=2), maps, options, device)
+        assert sizes == [2, 1, 1, 1, 1, 1, 1]
+        return
+    with pytest.raises(PrngeoError, match=r"refiner\.batch"):
+        fit_refiner(FastRefiner(1, 1, width=2), maps, options, device)
+    assert sizes == [2, 1]

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from prngeo.refine.losses import _focal, edge_map, paper_loss, segmentation_loss
+from prngeo.refine.losses import LOSSES, _focal, edge_map, paper_loss, segmentation_loss
+
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 def case(seed=0):
@@ -13,37 +17,42 @@ def case(seed=0):
     return logits, truth, known
 
 
-def test_perfect_prediction_costs_nothing_and_its_opposite_most():
+@every_loss
+def test_perfect_prediction_costs_nothing_and_its_opposite_most(loss):
     _, truth, known = case()
     sign = truth * 2 - 1
-    assert segmentation_loss(30 * sign, truth, known) < 1e-4
+    assert loss(30 * sign, truth, known) < 1e-4
+    assert loss(-30 * sign, truth, known) > 0.9
     assert segmentation_loss(-30 * sign, truth, known) > 25
 
 
-def test_unlabelled_pixels_have_neither_value_nor_gradient():
+@every_loss
+def test_unlabelled_pixels_have_neither_value_nor_gradient(loss):
     logits, truth, known = case()
-    expected = segmentation_loss(logits, truth, known)
+    expected = loss(logits, truth, known)
     other = torch.where(known > 0, logits, 50.0).requires_grad_()
-    found = segmentation_loss(other, torch.where(known > 0, truth, 1 - truth), known)
+    found = loss(other, torch.where(known > 0, truth, 1 - truth), known)
     torch.testing.assert_close(found, expected)
     found.backward()
     assert not other.grad[known == 0].any()
     assert other.grad[known > 0].any()
 
 
-def test_an_unlabelled_target_does_not_count():
+@every_loss
+def test_an_unlabelled_target_does_not_count(loss):
     logits, truth, known = case()
     known[:, 1] = 0
-    expected = segmentation_loss(logits[:, [0, 2]], truth[:, [0, 2]], known[:, [0, 2]])
-    torch.testing.assert_close(segmentation_loss(logits, truth, known), expected)
+    expected = loss(logits[:, [0, 2]], truth[:, [0, 2]], known[:, [0, 2]])
+    torch.testing.assert_close(loss(logits, truth, known), expected)
 
 
-def test_nothing_labelled_costs_nothing_and_has_a_gradient():
+@every_loss
+def test_nothing_labelled_costs_nothing_and_has_a_gradient(loss):
     logits, truth, known = case()
     logits.requires_grad_()
-    loss = segmentation_loss(logits, truth, known * 0)
-    assert loss == 0
-    loss.backward()
+    value = loss(logits, truth, known * 0)
+    assert value == 0
+    value.backward()
     assert not logits.grad.any()
 
 
@@ -53,6 +62,50 @@ def test_value_by_hand():
     truth, known = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     known[0, 0, 0, 0] = 1
     assert segmentation_loss(logits, truth, known) == pytest.approx(0.6931 + 0.25, abs=1e-4)
+
+
+def by_pixels(name, logits, truth, known):
+    """The losses pixel by pixel, in float64."""
+    values = []
+    for target in range(logits.shape[1]):
+        cross = focal = hits = predicted = positive = count = 0.0
+        for z, t, k in zip(logits[:, target].ravel(), truth[:, target].ravel(), known[:, target].ravel(), strict=True):
+            if k:
+                p = 1 / (1 + np.exp(-z))
+                right = p if t else 1 - p
+                cross -= np.log(right)
+                focal -= (0.75 if t else 0.25) * (1 - right) ** 2 * np.log(right)
+                hits, predicted, positive, count = hits + p * t, predicted + p, positive + t, count + 1
+        if count:
+            jaccard = 1 - (hits + 1) / (predicted + positive - hits + 1)
+            dice = 1 - (2 * hits + 1) / (predicted + positive + 1)
+            tversky = 1 - (hits + 1) / (hits + 0.3 * (predicted - hits) + 0.7 * (positive - hits) + 1)
+            values.append(
+                {"bce+jaccard": cross / count + jaccard, "bce+dice": cross / count + dice,
+                 "focal": focal / count, "tversky": tversky}[name]
+            )  # fmt: skip
+    return float(np.mean(values)) if values else 0.0
+
+
+@given(
+    st.sampled_from(list(LOSSES)), st.integers(0, 10**6), st.integers(1, 2), st.integers(1, 3),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.sampled_from([0.0, 0.05, 0.5]),
+)  # fmt: skip
+def test_every_loss_is_its_formula(name, seed, count, targets, share, rare):
+    rng = np.random.default_rng(seed)
+    shape = (count, targets, 4, 3)
+    logits, truth, known = rng.normal(0, 2, shape), rng.random(shape) < rare, rng.random(shape) < share
+    found = LOSSES[name](*(torch.tensor(part, dtype=torch.float32) for part in (logits, truth, known)))
+    assert float(found) == pytest.approx(by_pixels(name, logits, truth, known), rel=1e-4, abs=1e-6)
+
+
+def test_a_missed_pixel_costs_tversky_more_than_a_false_one():
+    known = torch.ones(1, 1, 4, 4)
+    truth = torch.zeros(1, 1, 4, 4)
+    truth[..., 1:3, 1:3] = 1
+    missed, false = (torch.where(truth > 0, 9.0, -9.0) for _ in range(2))
+    missed[..., 1, 1], false[..., 0, 0] = -9, 9
+    assert LOSSES["tversky"](missed, truth, known) > 1.5 * LOSSES["tversky"](false, truth, known)
 
 
 def paper(logits, truth, pseudo, known=None, weight=0.7):
