@@ -122,9 +122,21 @@ def fit(fabric: Fabric, job: Job, report: Report) -> None:
     """Train until the last step or until patience ends; continue from a checkpoint that is there.
 
     Afterwards the checkpoint is marked as finished, see `read_checkpoint`.
+
+    Raises:
+        UsageError: the network cannot be trained on one crop at a time.
+        PrngeoError: memory ran out, also with each batch computed in two halves.
     """
-    with explained(MEMORY_KEYS):
-        _Loop(fabric, job).run(report)
+    try:
+        with explained(MEMORY_KEYS):
+            _Loop(fabric, job).run(report)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "This network normalizes over its batch and needs at least two crops at a time: make base.batch larger, or "
+            "where memory ran out base.crop smaller."
+        ) from error
 
 
 class _Loop:

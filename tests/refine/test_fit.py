@@ -128,7 +128,7 @@ def test_the_loss_is_told_now_and_then():
 @pytest.mark.parametrize("most", [1, 0])
 def test_out_of_memory_halves_the_batch_once(monkeypatch, most):
     """If halves are too large, too, it is an error."""
-    options = FitOptions(window=64, patch=32, steps=3, batch=2, pseudo_weight=0.0)
+    options = FitOptions(window=128, patch=32, steps=3, batch=2, pseudo_weight=0.0)
     maps, device, sizes = [planted(0, 3.0)], torch.device("cpu"), []
     original = FastRefiner.loss
 

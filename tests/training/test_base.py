@@ -1,6 +1,7 @@
 """Training the base network: it continues, judges, keeps the best, halves, and is a function of its seed."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,33 @@ def test_halves_give_the_step_of_the_whole_but_for_normalization(cache):
 def test_what_the_device_cannot_do_is_refused(tmp_path, cache, values, message):
     with pytest.raises(UsageError, match=message):
         base.train_base(config(**values), load_regions(cache, "train"), tmp_path, CPU)
+
+
+def test_a_network_that_needs_two_crops_says_so(tmp_path, cache):
+    with pytest.raises(UsageError, match="at least two crops"):
+        base.train_base(config(batch=1, architecture="deeplabv3plus"), load_regions(cache, "train"), tmp_path, CPU)
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_any_number_of_bands_is_normalized_by_its_names(tmp_path, cache, bands):
+    """Red by ImageNet, others by what the training pixels are."""
+    (item,) = load_regions(cache, "train")
+    image = np.concatenate([item.image[..., :1]] * bands + [item.image[..., 3:]], -1)
+    settings = config(steps=2).model_copy(update={"bands": ["red", "nir", "swir", "dsm"][:bands]})
+    trained = base.train_base(settings, [replace(item, image=image)], tmp_path, CPU)
+    assert trained.mean.flatten()[0] == pytest.approx(0.485)
+    for band in range(1, bands):
+        pixels = image[::16, ::16, band] / 255
+        assert trained.mean.flatten()[band] == pytest.approx(pixels.mean(), abs=1e-3)
+        assert trained.std.flatten()[band] == pytest.approx(pixels.std(), abs=1e-3)
+    with torch.no_grad():
+        assert trained(torch.rand(1, bands, 64, 64), torch.ones(1, 1, 64, 64)).shape == (1, 2, 64, 64)
+
+
+def test_another_number_of_bands_than_the_images_have_is_refused(tmp_path, cache):
+    settings = config().model_copy(update={"bands": ["red", "green", "blue", "nir"]})
+    with pytest.raises(UsageError, match="s gives 3 bands, the model takes 4: red, green, blue, nir"):
+        base.train_base(settings, load_regions(cache, "train"), tmp_path, CPU)
 
 
 def test_a_damaged_checkpoint_is_an_error(tmp_path, cache):

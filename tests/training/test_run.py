@@ -1,12 +1,18 @@
 """A whole run: base, cross-fitted PRN, gate, test areas, bundle; it continues, and refuses what cannot work early."""
 
+import csv
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
 from prngeo.models.bundle import open_bundle
-from prngeo.training import run
+from prngeo.models.segmenter import Segmenter
+from prngeo.progress import Progress
+from prngeo.training import refiner, run
 
 
 def config(root, folds=2, refine=0, **towns):
@@ -28,20 +34,23 @@ def config(root, folds=2, refine=0, **towns):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Notes the keys of the regions of every base network that is trained."""
+    """Notes the keys of the regions of every base network that is trained, and of those it is judged on."""
     seen = []
     original = run.train_base
 
-    def noting(config, regions, *more, **named):
+    def noting(config, regions, folder, device, start, report, validation):
         seen.append({item.region.key for item in regions})
-        return original(config, regions, *more, **named)
+        assert {item.region.role for item in validation} == {"validation"}
+        return original(config, regions, folder, device, start, report, validation)
 
-    monkeypatch.setattr(run, "train_base", noting)
+    for module in (run, refiner):
+        monkeypatch.setattr(module, "train_base", noting)
     return seen
 
 
 def test_a_run_with_folds_gives_a_bundle_and_trains_one_network_more_a_fold(tmp_path, trained):
-    bundle = open_bundle(run.train(config(tmp_path)))
+    told = []
+    bundle = open_bundle(run.train(config(tmp_path), told.append))
     whole, first, second = trained
     assert len(whole) == 4
     assert first | second == whole
@@ -50,24 +59,118 @@ def test_a_run_with_folds_gives_a_bundle_and_trains_one_network_more_a_fold(tmp_
     assert all(target.gate is not None for target in bundle.card.targets.values())
     assert {name.split(".")[0] for name in bundle.tensors()} == {"network", "refiner"}
     assert bundle.card.tests
+    assert list(dict.fromkeys(step.stage for step in told)) == ["prepare", "base", "folds", "refiner", "test"]
+    assert [step for step in told if step.stage == "folds"][-1] == Progress("t", "folds", 4, 4)
+    with (tmp_path / "t" / "logs" / "refiner.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "2"
+    assert float(row["loss"]) > 0
+    assert (tmp_path / "t" / "logs" / "metrics.csv").is_file()
+    assert not (tmp_path / "t" / "maps").exists()
 
 
-def test_a_finished_run_is_not_fitted_again(tmp_path, monkeypatch):
-    first = open_bundle(run.train(config(tmp_path))).card.weights_sha256
-    monkeypatch.setattr(run, "fit_refiner", lambda *_: pytest.fail("fitted again"))
-    assert open_bundle(run.train(config(tmp_path))).card.weights_sha256 == first
-
-
-def test_maps_of_folds_and_of_areas_held_for_it_are_used_together(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("refine", "folds", "networks", "maps"),
+    [(0, None, 3, 4), (1, None, 1, 1), (1, 0, 1, 1), (1, 2, 3, 5)],
+)
+def test_folds_are_made_where_nothing_is_held_for_prn(tmp_path, trained, monkeypatch, refine, folds, networks, maps):
+    """With folds and areas both maps are used."""
     used = []
-    monkeypatch.setattr(run, "fit_refiner", lambda refiner, maps, *_: used.extend(maps))
-    run.train(config(tmp_path, refine=1))
-    assert len(used) == 5
+    monkeypatch.setattr(refiner, "fit_refiner", lambda _, maps, *more: used.extend(maps))
+    run.train(config(tmp_path, folds=folds, refine=refine))
+    assert len(trained) == networks
+    assert len(used) == maps
     assert all(np.isfinite(item.logits).all() for item in used)
 
 
-@pytest.mark.parametrize(("folds", "train"), [(0, 4), (2, 1)])
+def stages(monkeypatch, stop=None):
+    """Notes what a run does; the stage of that name is not reached."""
+    done = []
+    places = [(refiner, "logit_map"), (refiner, "fit_refiner"), (run, "judge"), (run, "evaluate_tests")]
+    for module, name in places:
+
+        def noting(*arguments, name=name, original=getattr(module, name)):
+            if name == stop:
+                raise KeyboardInterrupt
+            done.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, noting)
+    original = Segmenter.forward
+
+    def forward(network, image, valid):
+        if network.training:
+            done.append("step")
+        return original(network, image, valid)
+
+    monkeypatch.setattr(Segmenter, "forward", forward)
+    return done
+
+
+def test_a_stage_that_is_finished_is_not_done_again(tmp_path):
+    """Interrupted before each stage, a run does all once, and ends as one that was not."""
+    expected = open_bundle(run.train(config(tmp_path / "whole"))).card
+    done = []
+    for stop in ("fit_refiner", "judge", "evaluate_tests", None):
+        with pytest.MonkeyPatch.context() as patch:
+            own = stages(patch, stop)
+            if stop:
+                with pytest.raises(KeyboardInterrupt):
+                    run.train(config(tmp_path / "cut"), resume=True)
+            else:
+                finished = run.train(config(tmp_path / "cut"), resume=True)
+            done += own
+    assert open_bundle(finished).card == expected
+    counts = {name: done.count(name) for name in dict.fromkeys(done)}
+    assert counts == {"step": 6, "logit_map": 4, "fit_refiner": 1, "judge": 1, "evaluate_tests": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        own = stages(patch)
+        assert run.train(config(tmp_path / "cut"), resume=True) == finished
+        assert own == []
+
+
+def test_a_bundle_with_four_bands_and_one_target_opens(tmp_path):
+    """From caches of the towns with a band more."""
+    settings = config(tmp_path, refine=1).model_copy(
+        update={"targets": ["roads"], "bands": ["red", "green", "blue", "nir"]}
+    )
+    original = run.load_regions
+
+    def with_nir(folder, role):
+        return [
+            replace(item, image=np.concatenate([item.image[..., :3], item.image[..., :1], item.image[..., 3:]], -1))
+            for item in original(folder, role)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "load_regions", with_nir)
+        patch.setattr(run, "evaluate_tests", lambda *_: [])
+        card = open_bundle(run.train(settings)).card
+    assert card.bands == ["red", "green", "blue", "nir"]
+    assert list(card.targets) == ["roads"]
+    assert card.network.mean[:3] == [0.485, 0.456, 0.406]
+    assert 0 < card.network.mean[3] < 1
+
+
+@pytest.mark.parametrize(("folds", "train"), [(0, 4), (2, 1), (None, 1)])
 def test_a_run_that_leaves_nothing_to_fit_prn_on_is_refused_before_it_trains(tmp_path, trained, folds, train):
     with pytest.raises(UsageError, match="refiner.folds"):
         run.train(config(tmp_path, folds=folds, train=train))
     assert not trained
+
+
+def test_a_run_that_nothing_could_judge_is_refused_before_it_trains(tmp_path, trained):
+    with pytest.raises(UsageError, match="No validation area holds roads"):
+        run.train(config(tmp_path, validation=0))
+    assert not trained
+
+
+def test_a_run_that_was_refused_can_be_corrected_without_overwriting(tmp_path):
+    with pytest.raises(UsageError):
+        run.train(config(tmp_path, validation=0))
+    settings = config(tmp_path)
+    wrong = settings.model_copy(update={"network": settings.network.model_copy(update={"weights": "nosuch"})})
+    with pytest.raises(UsageError, match="nosuch"):
+        run.train(wrong)
+    assert json.loads((tmp_path / "t" / "run.json").read_text())["config"]["network"]["weights"] == "nosuch"
+    assert run.train(settings).is_dir()
