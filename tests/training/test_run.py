@@ -83,19 +83,22 @@ def test_folds_are_made_where_nothing_is_held_for_prn(tmp_path, trained, monkeyp
     assert all(np.isfinite(item.logits).all() for item in used)
 
 
+def _noted(name, original, done, stop):
+    def noting(*arguments):
+        if name == stop:
+            raise KeyboardInterrupt
+        done.append(name)
+        return original(*arguments)
+
+    return noting
+
+
 def stages(monkeypatch, stop=None):
     """Notes what a run does; the stage of that name is not reached."""
     done = []
     places = [(refiner, "logit_map"), (refiner, "fit_refiner"), (run, "judge"), (run, "evaluate_tests")]
     for module, name in places:
-
-        def noting(*arguments, name=name, original=getattr(module, name)):
-            if name == stop:
-                raise KeyboardInterrupt
-            done.append(name)
-            return original(*arguments)
-
-        monkeypatch.setattr(module, name, noting)
+        monkeypatch.setattr(module, name, _noted(name, getattr(module, name), done, stop))
     original = Segmenter.forward
 
     def forward(network, image, valid):

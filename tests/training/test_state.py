@@ -60,7 +60,8 @@ def test_resume_with_another_configuration_is_refused_with_the_changed_keys(tmp_
 
 def test_keys_that_do_not_change_what_is_learned_may_change(tmp_path, begun):
     moved = tmp_path / "moved"
-    begun.parent.rename(moved)
+    moved.mkdir()
+    begun.rename(moved / "t")
     other = config(moved, device="cpu", base={"devices": 2}, root="/data", out="o", version="2", license="x")
     assert begin(other, True, False) == moved / "t"
 
