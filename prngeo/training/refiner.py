@@ -77,6 +77,7 @@ def trained_refiner(
         report: is told of every step.
     """
     settings = config.refiner
+    torch.manual_seed(config.seed)  # its first weights do not depend on whether the base was trained in this process
     refiner = make_refiner(refiner_card(config), len(config.targets), len(config.bands))
     finished = folder / f"refiner-{bundle.card.weights_sha256[:16]}.pt"
     if finished.exists():
