@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,17 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from prngeo.errors import PrngeoError
 from prngeo.progress import Report, silent
+from prngeo.tiling.grid import Window
 from prngeo.training.loop import Job, fit
 from prngeo.training.regions import CachedRegion, Region
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-Packed = tuple[Region, "str | NDArray[np.uint8]", "str | NDArray[np.uint8]"]
+Pixels = NDArray[np.uint8]
+Mapped = tuple[str, Window]
+"""A file of an array, and the part of it."""
+Packed = tuple[Region, Mapped | Pixels, Mapped | Pixels]
 
 
 def fit_on_several(fabric: Fabric, job: Job, report: Report) -> None:
@@ -97,13 +100,23 @@ def _pack(items: Sequence[CachedRegion]) -> list[Packed]:
     return [(item.region, _place(item.image), _place(item.labels)) for item in items]
 
 
-def _place(array: NDArray[np.uint8]) -> str | NDArray[np.uint8]:
-    name = getattr(array, "filename", None)
-    return str(Path(name)) if name else array
+def _place(array: Pixels) -> Mapped | Pixels:
+    """Where a mapped array lies in its file; another array as it is."""
+    root = array.base if isinstance(array.base, np.memmap) else array
+    if not isinstance(root, np.memmap) or root.filename is None or root.strides != array.strides:
+        return array
+    begin = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    row, rest = divmod(begin, root.strides[0])
+    return str(root.filename), Window(row, rest // root.strides[1], *array.shape[:2])
 
 
 def _open(packed: Sequence[Packed]) -> list[CachedRegion]:
-    return [
-        CachedRegion(region, *(np.load(part, mmap_mode="r") if isinstance(part, str) else part for part in parts))
-        for region, *parts in packed
-    ]
+    return [CachedRegion(region, _mapped(image), _mapped(labels)) for region, image, labels in packed]
+
+
+def _mapped(place: Mapped | Pixels) -> Pixels:
+    if not isinstance(place, tuple):
+        return place
+    name, window = place
+    whole: Pixels = np.load(name, mmap_mode="r")
+    return whole[window.within(Window(0, 0, *whole.shape[:2]))]

@@ -1,7 +1,9 @@
 """Training on two devices: real processes on the CPU, which part the crops and end with the same weights."""
 
 import logging
+import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +39,26 @@ def work(fabric, *arguments):
     original(fabric, *arguments)
     state = {"network": loops[0].network.state_dict(), "average": loops[0].average.state_dict(), "drawn": drawn}
     torch.save(state, Path(os.environ["PRNGEO_TEST_FOLDER"]) / f"rank{fabric.global_rank}.pt")
+
+
+@pytest.mark.parametrize("part", [np.s_[:], np.s_[3:17, 5:9], np.s_[19:20], np.s_[:, 7:]])
+def test_mapped_arrays_are_sent_by_their_place_in_the_file(tmp_path, part):
+    whole = np.random.default_rng(0).integers(0, 255, (20, 11, 4)).astype(np.uint8)
+    np.save(tmp_path / "image.npy", whole)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")[part]
+    sent = several._place(mapped)
+    assert sent[0] == str(tmp_path / "image.npy")
+    found = several._mapped(pickle.loads(pickle.dumps(sent)))
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, whole[part])
+
+
+def test_other_arrays_are_sent_as_they_are(tmp_path):
+    plain = np.zeros((4, 5, 1), np.uint8)
+    np.save(tmp_path / "image.npy", plain)
+    stepped = np.load(tmp_path / "image.npy", mmap_mode="r")[::2]
+    for array in (plain, stepped):
+        assert several._mapped(several._place(array)) is array
 
 
 @pytest.mark.slow
