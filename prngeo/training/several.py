@@ -8,6 +8,7 @@ import multiprocessing
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +42,16 @@ def fit_on_several(fabric: Fabric, job: Job, report: Report) -> None:
     relay = threading.Thread(target=_relay, args=(events, report, failures), daemon=True)
     relay.start()
     before = set(multiprocessing.active_children())
-    plain = replace(job, regions=[], validation=[])
+    # Lightning walks through arguments of their own, and stumbles over frozen dataclasses.
+    work = partial(
+        _work,
+        job=replace(job, regions=[], validation=[]),
+        regions=_pack(job.regions),
+        validation=_pack(job.validation),
+        events=events,
+    )
     try:
-        # Typed to take the fabric alone, the function is given what follows, too.
-        fabric.launch(_work, plain, _pack(job.regions), _pack(job.validation), events)  # type: ignore[arg-type]
+        fabric.launch(work)
     except ProcessRaisedException:
         _end(events, relay)
         if failures:

@@ -14,7 +14,7 @@ from tests.cli.conftest import ENVIRONMENT
 
 CONFIG = """
 name: {name}
-targets: [roads, buildings]
+targets: [roads]
 network: {{architecture: unet, encoder: tu-lcnet_050, weights: none}}
 base: {{steps: 8, batch: 2, crop: 64, validate_every: 2}}
 refiner: {{window: 256, overlap: 64, patch: 32, width: 4, steps: 2}}

@@ -25,7 +25,7 @@ def weights(tmp_path, monkeypatch):
 original = several._work
 
 
-def work(fabric, *arguments):
+def work(fabric, **arguments):
     """In the process: what it does, and a note of it."""
     import os
     from pathlib import Path
@@ -36,7 +36,7 @@ def work(fabric, *arguments):
     batch, run = loop.CropSampler.batch, loop._Loop.run
     loop.CropSampler.batch = lambda self, step, crops: drawn.append((step, list(crops))) or batch(self, step, crops)
     loop._Loop.run = lambda self, report: loops.append(self) or run(self, report)
-    original(fabric, *arguments)
+    original(fabric, **arguments)
     state = {"network": loops[0].network.state_dict(), "average": loops[0].average.state_dict(), "drawn": drawn}
     torch.save(state, Path(os.environ["PRNGEO_TEST_FOLDER"]) / f"rank{fabric.global_rank}.pt")
 
