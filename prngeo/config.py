@@ -110,9 +110,10 @@ class Towns(_Section):
 class Network(_Section):
     """The base network, by names of segmentation-models-pytorch and torchgeo, and what it starts from.
 
+    Of torchgeo there are `farseg`, whose encoder is a ResNet such as `resnet18`, and `fcn`, whose encoder is `none`.
     `weights`: `none`, `imagenet-lite0`, a file (.safetensors, or .pt/.pth of plain tensors), a model's name or folder
-    (fine-tuning: its whole network, where shapes fit), or a name of torchgeo's such as
-    `ResNet18_Weights.SENTINEL2_RGB_MOCO`.
+    (fine-tuning: its whole network, and of its last layer the channels of targets with the same names), or a name of
+    torchgeo's such as `ResNet18_Weights.SENTINEL2_RGB_MOCO`. Relative paths count from `root`.
     """
 
     architecture: str = "unet"
@@ -145,7 +146,8 @@ class BaseTraining(_Section):
 
     `balance` is the share of crops that are drawn around a pixel of a target. Every `validate_every` steps the network
     is judged on the validation areas; the best one is kept, and after `patience` times without a better one training
-    stops (0: never). `devices` of them work together, each on its part of the batch.
+    stops (0: never). `devices` of them work together, each on its part of the batch. Where memory runs out, batches are
+    computed in two halves from then on.
     """
 
     steps: Annotated[int, Field(ge=1)] = 4000

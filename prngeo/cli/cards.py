@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -113,11 +115,26 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("values", f"8 bit: {'0-255' if card.scaling.uint8 == 'full' else stretch}; others: {stretch}"),
         ("tile", f"{card.tile} px, overlap {card.overlap} px"),
         ("network", f"{card.network.architecture} on {card.network.encoder}"),
+        *([("trained", _trained(card.training))] if card.training else []),
         ("refiner", f"PRN {refiner.variant}, window {refiner.window} px" if refiner else "none"),
         ("created", card.created or "unknown"),
         ("runs on", f"ONNX Runtime, CPU, weights {card.graphs.precision}" if card.graphs else "torch"),
         *(row for name, digest in bundle.files.items() for row in _file_rows(bundle.path / name, digest)),
     ]
+
+
+def _trained(training: Mapping[str, Any]) -> str:
+    """What a card tells of the base network's training; older cards tell less."""
+    base = training.get("base", {})
+    told = [
+        f"from weights {training['weights']}" if "weights" in training else "",
+        "{steps} steps of {batch} crops of {crop} px".format_map(base)
+        if {"steps", "batch", "crop"} <= base.keys()
+        else "",
+        f"loss {base['loss']}" if "loss" in base else "",
+        f"seed {training['seed']}" if "seed" in training else "",
+    ]
+    return ", ".join(filter(None, told))
 
 
 def _file_rows(path: Path, digest: str) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from prngeo.training.cards import network_card, refiner_card
 from prngeo.training.folds import Predictor, cross_fit, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.logs import FOLDER
+from prngeo.training.positives import Positives
 from prngeo.training.regions import CachedRegion
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def _predictor(bundle: Bundle, compute: Compute, reduction: int, folder: Path) -
                 return LogitMap(source=item.region.source, **arrays)
         logger.info("logits of %s", item.region.key)
         found = logit_map(item, runtime, bundle.card, reduction)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
             np.savez(partial, logits=found.logits, image=found.image, valid=found.valid, labels=found.labels)
         return found
@@ -163,8 +164,9 @@ def check_validation(config: TrainConfig, regions: Sequence[CachedRegion]) -> No
     Raises:
         UsageError: a target has no positive pixel in any validation region.
     """
-    for channel, name in enumerate(config.targets):
-        if not any((item.labels[..., channel] == 1).any() for item in regions):
+    pixels = sum((Positives(item.labels).pixels for item in regions), np.zeros(len(config.targets), np.int64))
+    for count, name in zip(pixels, config.targets, strict=True):
+        if not count:
             raise UsageError(
                 f"No validation area holds {name}: thresholds are chosen and PRN is judged there. Give scenes or areas "
                 "that hold some the role validation, or let `split` make blocks of that role (a larger "

@@ -39,8 +39,8 @@ def begin(config: TrainConfig, resume: bool, overwrite: bool) -> Path:
         The folder.
 
     Raises:
-        UsageError: an earlier run of this name is there and neither is asked for, both are, or the configuration is not
-            the one that is to be continued.
+        UsageError: an earlier run of this name or another model is there and neither is asked for, both are, or the
+            configuration is not the one that is to be continued.
     """
     if resume and overwrite:
         raise UsageError("--resume continues a training and --overwrite starts it again: give one of them.")
@@ -55,6 +55,8 @@ def begin(config: TrainConfig, resume: bool, overwrite: bool) -> Path:
     if begun and resume:
         _refuse_changes(_read(folder).get("config", {}), _dump(config), folder)
         return folder
+    if config.out is not None and (config.out / "card.json").exists() and not overwrite:
+        raise UsageError(f"{config.out} holds a model already: give another folder as out, or pass --overwrite.")
     if resume:
         logger.info("there is nothing to resume in %s: the training starts", folder)
     if overwrite:

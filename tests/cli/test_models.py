@@ -68,6 +68,18 @@ def test_the_card_shows_the_gate_also_where_it_disabled_prn(cli, embedded):
         assert text in ran.out
 
 
+def test_the_card_tells_bands_and_training(cli, embedded):
+    card = Card.model_validate_json((embedded / CARD).read_text())
+    base = {"steps": 300, "batch": 8, "crop": 256, "loss": "focal"}
+    training = {"base": base, "weights": "imagenet-lite0", "seed": 4}
+    (embedded / CARD).write_text(card.model_copy(update={"training": training}).model_dump_json())
+    told = " ".join(cli("models", "show", "tiny").out.split())
+    assert "bands red, green, blue" in told
+    assert "from weights imagenet-lite0, 300 steps of 8 crops of 256 px, loss focal, seed 4" in told
+    (embedded / CARD).write_text(card.model_copy(update={"training": {"seed": 4}}).model_dump_json())
+    assert "trained seed 4" in " ".join(cli("models", "show", "tiny").out.split())
+
+
 def test_the_card_as_json_is_the_card(cli, embedded):
     ran = cli("models", "show", embedded, "--json")
     assert Card.model_validate_json(ran.out) == Card.model_validate_json((embedded / CARD).read_text())

@@ -94,6 +94,16 @@ def test_both_wishes_at_once_are_refused(tmp_path):
         begin(config(tmp_path), True, True)
 
 
+def test_the_model_of_another_run_is_not_replaced_unasked(tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "card.json").touch()
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="holds a model already.*--overwrite"):
+            begin(config(tmp_path, out=out), resume, False)
+    begin(config(tmp_path, out=out), False, True)
+
+
 def test_a_finished_run_is_known_by_its_bundle_and_configuration(tmp_path, begun):
     bundle = tmp_path / "model"
     bundle.mkdir()
