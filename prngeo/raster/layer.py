@@ -132,7 +132,7 @@ def _choose(names: list[str], path: str, what: str, prefer: Sequence[str]) -> st
 
 
 def outline(grid: GeoGrid) -> geopandas.GeoSeries:
-    """The outline of a grid's pixels in the coordinates of vectors, its edges divided, since they are curves elsewhere."""
+    """The outline of a grid in the coordinates of vectors, its edges divided, since they are curves elsewhere."""
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
     area = shapely.Polygon([grid.drawing_transform @ corner for corner in corners])
     return geopandas.GeoSeries([shapely.segmentize(area, max(1e-9, area.length / 400))], crs=grid.crs)

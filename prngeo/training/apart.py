@@ -21,7 +21,8 @@ def keep_apart(
     """Regions that keep their gap from those of stricter roles, with blocks.
 
     Args:
-        regions: drafts, with `arrays` the key of their scene.
+        regions: drafts, with `arrays` the key of their scene, and `block` the name of an area that pictures without a
+            coordinate system are parts of.
         places: of the scenes, by key.
         cut: names of sources whose training regions are cut by the gap; a region of another one is left out.
         refused: is told of what is left out, by source.
@@ -30,58 +31,69 @@ def keep_apart(
         Strictest role first. Those of one role that come closer to each other than the gap share a block.
     """
     kept: list[Region] = []
+    areas = {region.arrays: region.block for region in regions}
     for role in ORDER:
         rank = []
         for region in (region for region in regions if region.role == role):
-            found = _kept(region, kept, places, cut, refused[region.source])
+            found = _kept(region, kept, places, cut, areas, refused[region.source])
             rank += [] if found is None else [found]
         kept += _with_blocks(rank, places)
     return kept
 
 
 def _kept(
-    region: Region, kept: Sequence[Region], places: Mapping[str, Place], cut: Collection[str], refused: Refused
+    region: Region,
+    kept: Sequence[Region],
+    places: Mapping[str, Place],
+    cut: Collection[str],
+    areas: Mapping[str, str],
+    refused: Refused,
 ) -> Region | None:
-    place, judges = places[region.arrays], region.role == "validation"
-    forbidden = list(region.forbidden)
+    place, forbidden = places[region.arrays], list(region.forbidden)
     for other in kept:
-        if region.source not in cut and (other.source, other.arrays) == (region.source, region.arrays):
+        own = other.arrays == region.arrays
+        if own and region.source not in cut:
             continue  # an area of the scene: it is forbidden already
         box = seen(other.window, places[other.arrays], place)
         gap = max(region.gap, other.gap)
         if box is None or distance(box, box_of(region.window), place.gsd) >= gap:
+            judge = {region.role, other.role} <= {"test", "validation"}
+            if box is None and areas[region.arrays] and areas[region.arrays] == areas[other.arrays] and not judge:
+                if all(held.arrays != region.arrays for held in kept):
+                    refused.leave_out(region.scene, f"by its name it is of one area with {other.key} ({other.role})")
+                return None
             continue
-        if judges and {region.source, other.source} <= set(cut):
-            if not overlaps(box, box_of(region.window)):
-                continue
-        elif region.source in cut:
+        if region.source in cut and region.role in ("train", "refine"):
             window = around(box, gap, place.gsd)
             forbidden.append(replace(window, row=window.row - region.window.row, col=window.col - region.window.col))
-            continue
-        apart = distance(box, box_of(region.window), place.gsd)
-        near = f"lies {apart:.0f} m from" if apart else "overlaps or abuts"
-        refused.leave_out(region.scene, f"{region.role} area {near} {other.key} ({other.role})")
-        return None
-    return _without(replace(region, forbidden=tuple(forbidden)), place, refused) if forbidden else region
-
-
-def _without(region: Region, place: Place, refused: Refused) -> Region | None:
-    """The part of a region that holds all of it that is not forbidden."""
-    left = free(region.shape, region.forbidden)
-    if not left:
+        elif other.source not in cut or region.source not in cut or overlaps(box, box_of(region.window)):
+            apart = distance(box, box_of(region.window), place.gsd)
+            near = f"lies {apart:.0f} m from" if apart else "overlaps or abuts"
+            refused.leave_out(region.scene, f"its {region.role} area {near} {other.key} ({other.role})")
+            return None
+    if not forbidden:
+        return region
+    found = _without(region, tuple(forbidden))
+    if found is None and not any(other.arrays == region.arrays for other in kept):
         refused.leave_out(region.scene, f"all of it lies within {region.gap:.0f} m of held-out areas")
+    return found
+
+
+def _without(region: Region, forbidden: tuple[Window, ...]) -> Region | None:
+    """The part of a region that holds all of it that is not forbidden; None if nothing is left."""
+    left = free(region.shape, forbidden)
+    if not left:
         return None
     row, col = min(window.row for window in left), min(window.col for window in left)
     shape = max(window.row_end for window in left) - row, max(window.col_end for window in left) - col
-    extent = Window(0, 0, *shape)
-    forbidden = (replace(window, row=window.row - row, col=window.col - col) for window in region.forbidden)
+    moved = (replace(window, row=window.row - row, col=window.col - col) for window in forbidden)
     window = Window(region.window.row + row, region.window.col + col, *shape)
     return replace(
         region,
         window=window,
         shape=shape,
         bounds=bounds(window, region.transform, bool(region.crs)),
-        forbidden=tuple(dict.fromkeys(window for window in forbidden if not window.intersect(extent).is_empty)),
+        forbidden=tuple(dict.fromkeys(other for other in moved if not other.intersect(Window(0, 0, *shape)).is_empty)),
     )
 
 
@@ -93,7 +105,8 @@ def _with_blocks(regions: Sequence[Region], places: Mapping[str, Place]) -> Iter
         joined = set()
         for block, other in zip(blocks, regions[:number], strict=True):
             box = seen(other.window, places[other.arrays], place)
-            if box is not None and distance(box, box_of(region.window), place.gsd) < max(region.gap, other.gap):
+            near = box is not None and distance(box, box_of(region.window), place.gsd) < max(region.gap, other.gap)
+            if near or (region.block and region.block == other.block):
                 joined.add(block)
         name = next((block for block in blocks if block in joined), region.key)
         blocks = [name if block in joined else block for block in blocks] + [name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -79,7 +80,7 @@ def _strips(own: Sequence[CachedRegion], count: int) -> Sequence[CachedRegion]:
         return own
     edges = np.linspace(low[axis], high[axis], count + 1)
     found = []
-    for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         strip = [low[0], low[1], high[0], high[1]]
         strip[axis], strip[axis + 2] = start, stop
         window = Window(*(round(edge) for edge in strip[:2]), *(round(strip[i + 2]) - round(strip[i]) for i in (0, 1)))

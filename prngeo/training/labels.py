@@ -27,7 +27,7 @@ from rasterio.io import DatasetReader
 from prngeo.config import Labels, Source
 from prngeo.errors import UsageError
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.layer import Drawing, feature_count, is_layer, outline, polygons, read_layer, to_grid
+from prngeo.raster.layer import Drawing, feature_count, is_layer, outline, polygons, read_layer, split_layer, to_grid
 from prngeo.raster.lines import widened
 from prngeo.raster.sources import Ground, RasterSource, opened
 from prngeo.raster.values import NoValidPixelError
@@ -67,6 +67,24 @@ class Pixels:
     gsd: tuple[float, float]
 
 
+def label_files(target: str, source: Source, root: Path) -> list[Named]:
+    """The label files of a target in a source, each as `file.gpkg|layername=roads` if its layer is named.
+
+    Raises:
+        UsageError: there are none.
+    """
+    written = str(root / source.labels[target].path)
+    try:
+        found = named([written])
+    except UsageError:
+        found = []
+    if not any(Path(split_layer(file.path)[0]).exists() or "://" in file.path for file in found):
+        raise UsageError(
+            f"Source {source.name}: no label file matches {written}; set labels.{target}.path, or root=FOLDER."
+        )
+    return found
+
+
 class TargetLabels:
     """What labels one target in the scenes of a source.
 
@@ -86,10 +104,7 @@ class TargetLabels:
         self._source, self._scenes, self._complete = source, scenes, source.aoi is not None
         written = str(root / self.spec.path)
         self._pattern = glob.has_magic(written) and not Path(written).exists()
-        try:
-            self.files = named([written])
-        except UsageError as error:
-            raise UsageError(f"Source {source.name}, {self._option}: {error} Set {self._option}.path.") from error
+        self.files = label_files(target, source, root)
         self._layers = [file for file in self.files if is_layer(file.path)]
 
     def of(self, scene: Pixels) -> list[str]:
@@ -113,7 +128,8 @@ class TargetLabels:
             UsageError: a mask does not fit the scene.
         """
         readers: list[LabelReader] = []
-        for path in self.of(scene):
+        files = self.of(scene)
+        for path in files:
             if path in self._features:
                 readers.append(self._features[path].on(scene))
                 continue
@@ -122,7 +138,7 @@ class TargetLabels:
                 readers.append(_Mask(self._what(path), path, dataset, scene, self.spec, self._option))
             except NoValidPixelError:
                 logger.info("%s labels nothing: all of it is nodata", path)
-        if any(path in self._features for path in self.of(scene)):
+        if any(path in self._features for path in files):
             return _Any(readers)
         return _First(readers) if readers else None
 
@@ -240,7 +256,9 @@ class _Features:
         if not len(self.frame):
             return complete
         around = outline(scene.grid)
-        if scene.grid.crs is not None and self.frame.crs is not None:
+        if (scene.grid.crs is None) != (self.frame.crs is None):
+            return True  # `on` tells what is missing
+        if scene.grid.crs is not None:
             around = around.to_crs(self.frame.crs)
         (left, bottom, right, top), own = around.total_bounds, self.frame.total_bounds
         return complete or bool(left < own[2] and own[0] < right and bottom < own[3] and own[1] < top)

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import LayerElsewhereError, split_layer
 from prngeo.raster.scene import Scene, open_scene
 from prngeo.raster.source import open_dataset
-from prngeo.scores.match import named
+from prngeo.scores.match import Named, named
 from prngeo.tiling.grid import Window
 from prngeo.training.cache import ReadError, cache_scene, labelled, made_of_what
-from prngeo.training.labels import Pixels, TargetLabels
+from prngeo.training.labels import Pixels, TargetLabels, label_files
 from prngeo.training.places import Place
 
 logger = logging.getLogger(__name__)
@@ -100,9 +100,13 @@ def files(source: Source, root: Path) -> list[str]:
     Raises:
         UsageError: a pattern finds none.
     """
-    patterns = [spec.path for spec in source.labels.values()] + ([source.aoi] if source.aoi else [])
-    labels = [split_layer(file.path)[0] for pattern in patterns for file in named([str(root / pattern)])]
-    return [*_images(source, root), *labels]
+    labels = [split_layer(file.path)[0] for target in source.labels for file in label_files(target, source, root)]
+    return [*(file.path for file in images(source, root)), *labels, *([str(root / source.aoi)] if source.aoi else [])]
+
+
+def key_of(source: Source, path: str) -> str:
+    """Folder of a scene's arrays inside the cache."""
+    return f"{source.name}-{Path(path).stem}"
 
 
 def stamp(path: str) -> str:
@@ -111,13 +115,6 @@ def stamp(path: str) -> str:
     beside = sorted(file.parent.glob(f"{glob.escape(file.name)}.*")) if file.is_file() else []
     found = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in (file, *beside) if part.exists()]
     return f"{path} {found}"
-
-
-def digest(config: TrainConfig, source: Source, paths: Iterable[str]) -> str:
-    """What the cached arrays of scenes follow from."""
-    settings = source.model_dump(mode="json", include={"labels", "aoi", "bands", "gsd"})
-    about = json.dumps([settings, config.targets, config.bands, [stamp(path) for path in paths]], sort_keys=True)
-    return hashlib.sha256(about.encode()).hexdigest()
 
 
 def pictures(source: Source, config: TrainConfig, folder: Path, refused: Refused) -> list[Picture]:
@@ -147,15 +144,11 @@ def pictures(source: Source, config: TrainConfig, folder: Path, refused: Refused
     cached = []
     for number, scene in enumerate(found):
         labels = {truth.target: truth.of(scene) for truth in truths}
-        labels = {target: paths for target, paths in labels.items() if paths}
-        if not labels:
+        picture = _picture(source, scene, {target: paths for target, paths in labels.items() if paths})
+        if not picture.labels:
             refused.leave_out(scene.path, "no label touches it; if there really is nothing, say so with an `aoi`")
             continue
-        picture = _picture(source, scene, labels)
-        place = folder / picture.key
-        inputs = [scene.path, *(split_layer(path)[0] for paths in labels.values() for path in paths)]
-        inputs += [str(config.root / source.aoi)] if source.aoi else []
-        made_of = digest(config, source, inputs)
+        place, made_of = folder / picture.key, _digest(config, source, picture)
         try:
             if made_of_what(place) != made_of:
                 logger.info("caching %s (%d of %d)", picture.key, number + 1, len(found))
@@ -169,15 +162,15 @@ def pictures(source: Source, config: TrainConfig, folder: Path, refused: Refused
             refused.leave_out(scene.path, "nothing is labelled: all of it is nodata, ignored, or outside of the aoi")
     if not cached:
         raise UsageError(_nothing(source, found, truths, refused))
-    repeated = {picture.key for picture in cached if sum(other.key == picture.key for other in cached) > 1}
-    if repeated:
-        raise UsageError(
-            f"Scenes of one source need file names of their own; there are several of {sorted(repeated)[0]}."
-        )
     return cached
 
 
-def _images(source: Source, root: Path) -> list[str]:
+def images(source: Source, root: Path) -> list[Named]:
+    """The images of a source.
+
+    Raises:
+        UsageError: there are none.
+    """
     try:
         found = named([str(root / source.images)])
     except UsageError:
@@ -186,12 +179,11 @@ def _images(source: Source, root: Path) -> list[str]:
         raise UsageError(
             f"Source {source.name}: no image matches {root / source.images}; set root=FOLDER or correct images."
         )
-    return [file.path for file in found]
+    return found
 
 
 def _opened(source: Source, config: TrainConfig, refused: Refused) -> Iterator[Pixels]:
-    _images(source, config.root)
-    for file in named([str(config.root / source.images)]):
+    for file in images(source, config.root):
         try:
             dataset = open_dataset(file.path)
         except PrngeoError as error:
@@ -247,7 +239,7 @@ def _picture(source: Source, scene: Pixels, labels: Mapping[str, Sequence[str]])
     grid, name = scene.grid, Path(scene.path).stem
     t: Affine = grid.transform
     return Picture(
-        key=f"{source.name}-{name}",
+        key=key_of(source, scene.path),
         source=source.name,
         name=name,
         path=scene.path,
@@ -257,6 +249,15 @@ def _picture(source: Source, scene: Pixels, labels: Mapping[str, Sequence[str]])
         transform=(t.a, t.b, t.c, t.d, t.e, t.f),
         labels=labels,
     )
+
+
+def _digest(config: TrainConfig, source: Source, picture: Picture) -> str:
+    """What the cached arrays of a scene follow from."""
+    settings = source.model_dump(mode="json", include={"labels", "aoi", "bands", "gsd"})
+    inputs = [picture.path, *(split_layer(path)[0] for paths in picture.labels.values() for path in paths)]
+    inputs += [str(config.root / source.aoi)] if source.aoi else []
+    about = json.dumps([settings, config.targets, config.bands, [stamp(path) for path in inputs]], sort_keys=True)
+    return hashlib.sha256(about.encode()).hexdigest()
 
 
 def _cache(

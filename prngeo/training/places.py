@@ -6,6 +6,7 @@ its bounds there, so that distances are never larger than they are.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -101,9 +102,9 @@ def free(shape: tuple[int, int], forbidden: tuple[Window, ...]) -> list[Window]:
     rows = sorted({0, shape[0], *(edge for window in taken for edge in (window.row, window.row_end))})
     cols = sorted({0, shape[1], *(edge for window in taken for edge in (window.col, window.col_end))})
     found = []
-    for row, row_end in zip(rows, rows[1:], strict=False):
+    for row, row_end in itertools.pairwise(rows):
         here = [window for window in taken if window.row <= row < window.row_end]
-        for col, col_end in zip(cols, cols[1:], strict=False):
+        for col, col_end in itertools.pairwise(cols):
             if not any(window.col <= col < window.col_end for window in here):
                 found.append(Window(row, col, row_end - row, col_end - col))
     return joined(found)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prngeo.config import TrainConfig
+from prngeo.errors import UsageError
 from prngeo.training.apart import smallest_distance
-from prngeo.training.pictures import Refused, files, pictures, places, stamp
+from prngeo.training.pictures import Refused, files, images, key_of, pictures, places, stamp
 from prngeo.training.places import Place
 from prngeo.training.regions import Region, read_index, write_index
 from prngeo.training.roles import with_roles
@@ -42,6 +44,10 @@ def prepare(config: TrainConfig, folder: Path) -> list[Region]:
     known, regions = read_index(folder)
     if known == fingerprint and (folder / "split.json").exists():
         return regions
+    keys = Counter(key_of(source, file.path) for source in config.sources for file in images(source, config.root))
+    repeated = [key for key, number in keys.items() if number > 1]
+    if repeated:
+        raise UsageError(f"Scenes of one source need file names of their own; there are several of {repeated[0]}.")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     refused = {source.name: Refused.none() for source in config.sources}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,12 +158,36 @@ def _by_blocks(
     folder: Path,
 ) -> Iterator[Region]:
     """Blocks of scenes that are held out, and the scenes themselves to train on what `keep_apart` leaves of them."""
-    lands = [Land(placed[picture.key], picture.shape, _counts(picture, folder)) for picture in found]
-    for picture, windows in zip(found, split_blocks(lands, split, gap, seed, held), strict=True):
+    areas = _areas(found, placed)
+    lands = [
+        Land(placed[picture.key], picture.shape, _counts(picture, folder), area)
+        for picture, area in zip(found, areas, strict=True)
+    ]
+    for picture, area, windows in zip(found, areas, split_blocks(lands, split, gap, seed, held), strict=True):
         for role, own in windows.items():
             for number, window in enumerate(own):
-                yield _region(picture, role, window, f"{picture.key}-{role}{number}", gap)
-        yield _region(picture, "train", picture.extent, picture.key, gap)
+                yield replace(_region(picture, role, window, f"{picture.key}-{role}{number}", gap), block=area)
+        yield replace(_region(picture, "train", picture.extent, picture.key, gap), block=area)
+
+
+def _areas(found: Sequence[Picture], placed: Mapping[str, Place]) -> list[str]:
+    """For pictures without a place the part of their names before the last number, which parts of one area share."""
+    if placed[found[0].key].placed or len(found) == 1:
+        return [""] * len(found)
+    names = [re.sub(r"[\W_]*\d+$", "", picture.name) for picture in found]
+    number = len(set(names))
+    told = (
+        f"those whose names differ in the last number alone are taken for parts of one area ({number} areas)"
+        if number > 1
+        else "each is taken for an area of its own"
+    )
+    logger.warning(
+        "source %s: nothing tells where its images lie to each other; %s. If that is wrong, name what is held out with "
+        "its `test` and `validation`.",
+        found[0].source,
+        told,
+    )
+    return [f"{found[0].source}-{name}" if number > 1 else "" for name in names]
 
 
 def _counts(picture: Picture, folder: Path) -> Callable[[Window], tuple[int, NDArray[np.int64]]]:

@@ -43,11 +43,14 @@ class Land:
         place: where it lies.
         shape: (height, width) in pixels.
         counts: of its labels.
+        area: name that pictures of one area share of which nothing tells how they lie to each other; empty if each
+            is by itself.
     """
 
     place: Place
     shape: tuple[int, int]
     counts: Counts
+    area: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class _Problem:
             boxes = np.array([box_of(units[i].window) for i in members], float).reshape(-1, 4)
             for other, others in zip(lands, own, strict=True):
                 if not _near(Window(0, 0, *other.shape), other.place, land, gap):
+                    cover[np.ix_(others, members)] = bool(land.area) and land.area == other.area
                     continue
                 for i in others:
                     box = seen(units[i].window, other.place, land.place)
@@ -231,7 +235,7 @@ class _Problem:
                 continue
             held, positives = own @ self.known, own @ self.positives
             found += 10 * int(((positives < 1) & (objects > 0)).sum())
-            density = np.abs(positives / max(held, 1) - objects / total) / np.maximum(objects / total, 1e-9)
+            density = np.abs(positives / np.maximum(held, 1) - objects / total) / np.maximum(objects / total, 1e-9)
             found += 0.3 * float(np.minimum(density, 1).mean())
             found += abs(held / total - share) / share if share else 3 * (1 - sum(self.shares) - held / total)
         return found
