@@ -76,6 +76,17 @@ class CachedRegion:
     labels: NDArray[np.uint8]
 
 
+def count_labels(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
+    """Labelled pixels of (H, W, targets) labels, and those of each target's objects, (targets,)."""
+    known = np.zeros(labels.shape[:2], bool)
+    positives = np.zeros(labels.shape[2], np.int64)
+    for target in range(labels.shape[2]):  # an axis of one or two is slow to reduce
+        own = labels[..., target]
+        known |= own != IGNORE
+        positives[target] = np.count_nonzero(own == 1)
+    return int(np.count_nonzero(known)), positives
+
+
 def write_index(folder: Path, regions: Iterable[Region], fingerprint: str) -> None:
     """Record the regions of a finished cache; its presence marks the cache as complete."""
     content = {"fingerprint": fingerprint, "regions": [asdict(region) for region in regions]}

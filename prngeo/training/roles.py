@@ -22,7 +22,7 @@ from prngeo.training.apart import keep_apart
 from prngeo.training.pictures import Picture, Refused
 from prngeo.training.places import Place, around, bounds, box_of, free
 from prngeo.training.receptive import receptive_field
-from prngeo.training.regions import IGNORE, Region, load_region
+from prngeo.training.regions import Region, count_labels, load_region
 from prngeo.training.splits import HeldOut, Land, split_blocks
 
 logger = logging.getLogger(__name__)
@@ -194,8 +194,7 @@ def _counts(picture: Picture, folder: Path) -> Callable[[Window], tuple[int, NDA
     labels = np.load(folder / picture.key / "labels.npy", mmap_mode="r")
 
     def counts(window: Window) -> tuple[int, NDArray[np.int64]]:
-        part = labels[window.within(picture.extent)]
-        return int((part != IGNORE).any(-1).sum()), (part == 1).sum((0, 1), dtype=np.int64)
+        return count_labels(labels[window.within(picture.extent)])
 
     return counts
 
@@ -210,8 +209,7 @@ def _check_left(
         if region.role == "train" and region.source == source.name:
             labels = load_region(folder, region).labels
             for window in free(region.shape, region.forbidden):
-                part = labels[window.within(Window(0, 0, *region.shape))]
-                left += int((part != IGNORE).any(-1).sum())
+                left += count_labels(labels[window.within(Window(0, 0, *region.shape))])[0]
     logger.info("source %s: gap %.0f m, %.0f %% of the labels train", source.name, gap, 100 * left / total)
     if left >= LEAST * total:
         return
