@@ -116,8 +116,11 @@ class TargetLabels:
         own = [file for file in self.files if self._pattern and scene.key in (file.key, Path(file.path).stem)]
         if own:
             return [file.path for file in own]
-        if len(self.files) == len(self._scenes) == 1 and not self._layers:
-            return [self.files[0].path]
+        if len(self._grids) == len(self._scenes) == 1 and None in (
+            scene.grid.crs,
+            *(g.crs for g in self._grids.values()),
+        ):
+            return list(self._grids)  # nothing but their being alone tells that they belong together
         rasters = [path for path, grid in self._grids.items() if overlap(grid, scene.grid)]
         return rasters or [path for path, layer in self._features.items() if layer.reaches(scene, self._complete)]
 
