@@ -29,7 +29,7 @@ from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
 from prngeo.training.evaluate import evaluate_tests
-from prngeo.training.folds import Predictor, cross_fit, split_folds
+from prngeo.training.folds import Predictor, cross_fit, cut_blocks, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.prepare import prepare
 from prngeo.training.regions import CachedRegion, Region, load_regions
@@ -198,11 +198,12 @@ def _check_maps(config: TrainConfig, cache: Path) -> None:
     folds = config.refiner.folds
     if load_regions(cache, "refine"):
         return
-    if not folds or all(fold is None for fold in split_folds(load_regions(cache, "train"), folds)):
+    if not folds or all(fold is None for fold in split_folds(cut_blocks(load_regions(cache, "train"), folds), folds)):
         raise UsageError(
             "There is nothing to fit PRN on: no scene or area has the role refine, and refiner.folds is "
-            f"{folds or '0 (no cross-fitting)'}, which needs as many separate blocks of training scenes. Give scenes "
-            "or areas the role refine, or set refiner.folds=2."
+            f"{folds or '0 (no cross-fitting)'}, which needs as many blocks of training scenes, or one that is "
+            "wider than so many gaps. Give scenes or areas the role refine (or set split.refine), or set "
+            "refiner.folds=2."
         )
 
 
