@@ -73,13 +73,13 @@ def test_a_line_is_as_wide_as_told_on_average_and_centered(width, angle, crs):
     size, gsd, length = 120, 0.2, 16
     along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) * length / 2
     area, offset = [], []
-    for place in (np.arange(9) + 0.37) / 9 * gsd:
-        center = np.array([12.0 + place, -12.0 - place * 1.3])
+    for number in range(20):
+        center = np.array([12.0, -12.0]) + np.array([number, number * 7 % 20]) / 20 * gsd
         found = drawn([LineString([center - along, center + along])], {"width": width}, crs, gsd, size) == 1
         rows, cols = np.nonzero(found)
         area.append(found.sum() * gsd**2)
         offset.append(np.array([(cols.mean() + 0.5) * gsd, -(rows.mean() + 0.5) * gsd]) - center)
-    assert np.mean(area) == pytest.approx(length * width, rel=0.03)
+    assert np.mean(area) == pytest.approx(length * width, rel=0.04)
     assert np.abs(np.mean(offset, 0)).max() < 0.1 * gsd
 
 

@@ -12,6 +12,7 @@ from prngeo.config import Split
 from prngeo.errors import UsageError
 from prngeo.tiling.grid import Window
 from prngeo.training.apart import keep_apart, smallest_distance
+from prngeo.training.folds import cut_blocks, split_folds
 from prngeo.training.pictures import Refused
 from prngeo.training.places import Place, around, free, joined
 from prngeo.training.prepare import prepare
@@ -209,6 +210,12 @@ def test_one_scene_is_split_and_the_file_tells_gap_and_distances(tmp_path, large
             assert (left, top) == (500_000 + item.region.window.col * GSD, 6_000_000 - item.region.window.row * GSD)
             assert ((right - left) / GSD, (top - bottom) / GSD) == item.region.shape[::-1]
             assert "UTM zone 30N" in item.region.crs
+
+
+def test_one_scene_that_was_split_can_be_cross_fitted(tmp_path, large, config):
+    prepare(config(tmp_path, split={}, tile=64, overlap=16), tmp_path / "cache")
+    parts = cut_blocks(load_regions(tmp_path / "cache", "train"), 2)
+    assert sorted(split_folds(parts, 2)) == [0, 1]
 
 
 def test_a_gap_that_leaves_nothing_names_what_mends_it(tmp_path, large, config):
