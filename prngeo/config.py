@@ -33,13 +33,15 @@ class Labels(_Section):
 
     Lines are drawn as wide as `width` says: metres, or `osm` for the tags of OpenStreetMap (width, else lanes, else the
     class of highway). `width_field` names an attribute that holds metres, of lines that have one; `width` serves the
-    others. `where` chooses features, in OGR's SQL.
+    others. `where` chooses features, in OGR's SQL. `values` tells what the numbers of masks mean: objects are all but 0
+    (`mask`), or probabilities in 0..1, 0..100 or 0..255 (`unit`, `percent`, `byte`) of at least a half.
     """
 
     path: str
     width: Positive | Literal["osm"] | None = None
     width_field: str | None = None
     where: str | None = None
+    values: Literal["auto", "mask", "unit", "percent", "byte"] = "auto"
 
 
 def _as_labels(value: object) -> object:

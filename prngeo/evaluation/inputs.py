@@ -107,7 +107,9 @@ def open_inputs(prediction: str, truth: str, options: EvaluateOptions, what: str
                 target = target or _plural(rasters[role].tags().get("PRNGEO_TARGET"))
         target = target or guess_target(list(paths.values()))
         layers = {
-            role: read_layer(path, f"{role} {path}", target) for role, path in paths.items() if role not in rasters
+            role: read_layer(path, f"{role} {path}", [target] if target else [])
+            for role, path in paths.items()
+            if role not in rasters
         }
         ground = _ground(list(rasters.values()), list(layers.values()), options)
         sources = {role: _source(role, path, rasters, layers, ground, options) for role, path in paths.items()}

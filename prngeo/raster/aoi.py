@@ -20,13 +20,14 @@ class Aoi:
     Args:
         path: vector file in any coordinate system.
         grid: the pixels; without georeferencing polygons are in pixels with y = -row.
+        option: by which the user gave it, for messages.
 
     Raises:
         UsageError: unreadable, no polygon, no coordinate system, or it does not touch the scene.
     """
 
-    def __init__(self, path: Path, grid: GeoGrid) -> None:
-        what = f"--aoi {path}"
+    def __init__(self, path: Path, grid: GeoGrid, option: str = "--aoi") -> None:
+        what = f"{option} {path}"
         area = polygons(read_layer(str(path), what).geometry)
         if not len(area):
             raise UsageError(f"{what} holds no polygon; an area of interest is one or more polygons.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,20 @@ from prngeo.errors import UsageError
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.tiling.grid import Window
 
-SUFFIXES = {".gpkg", ".geojson", ".json", ".geojsonl", ".shp", ".fgb", ".parquet", ".gml", ".kml", ".pbf", ".gdb"}
+SUFFIXES = {
+    ".gpkg",
+    ".geojson",
+    ".json",
+    ".geojsonl",
+    ".shp",
+    ".fgb",
+    ".parquet",
+    ".gml",
+    ".kml",
+    ".pbf",
+    ".osm",
+    ".gdb",
+}
 """Endings of files that are vector layers without looking inside."""
 
 
@@ -47,26 +61,37 @@ def is_layer(name: str) -> bool:
     return Path(split_layer(name)[0]).suffix.lower() in SUFFIXES
 
 
-def read_layer(name: str, what: str, prefer: str | None = None) -> geopandas.GeoDataFrame:
+def read_layer(
+    name: str, what: str, prefer: Sequence[str] = (), where: str | None = None, near: geopandas.GeoSeries | None = None
+) -> geopandas.GeoDataFrame:
     """Read a layer.
 
     Args:
         name: a file, or `file.gpkg|layername=roads`.
         what: how messages call it, such as `--aoi area.gpkg`.
-        prefer: layer to take from a file that holds several and of which none was named.
+        prefer: layers of which the first is taken from a file that holds several and of which none was named.
+        where: OGR SQL that chooses features; not for Parquet.
+        near: only features that touch the bounds of these geometries are read.
 
     Raises:
-        UsageError: no such file or layer, several layers, or no geometries.
+        UsageError: no such file or layer, several layers, no geometries, or a `where` that is not understood.
     """
     path, layer = split_layer(name)
     if not path.startswith("/vsi") and "://" not in path and not Path(path).exists():
         raise UsageError(f"{what}: no such file.")
     try:
         if Path(path).suffix.lower() == ".parquet":
+            if where is not None:
+                raise UsageError(
+                    f"{what} is a Parquet file, of which {where!r} can choose nothing: save it as a .gpkg."
+                )
             frame = geopandas.read_parquet(path)
         else:
             names = [] if layer else [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-            frame = geopandas.read_file(path, layer=layer or _choose(names, path, what, prefer))
+            layer = layer or _choose(names, path, what, prefer)
+            frame = geopandas.read_file(
+                path, layer=layer, bbox=_bounds(near, path, layer), **({} if where is None else {"where": where})
+            )
     except UsageError:
         raise
     except (DataSourceError, DataLayerError, OSError, ValueError) as error:
@@ -76,15 +101,41 @@ def read_layer(name: str, what: str, prefer: str | None = None) -> geopandas.Geo
     return frame.reset_index(drop=True)
 
 
-def _choose(names: list[str], path: str, what: str, prefer: str | None) -> str | None:
-    """The layer of a file that names none: the only one with geometries, or the preferred one."""
-    if prefer in names:
-        return prefer
+def feature_count(name: str, prefer: Sequence[str] = ()) -> int:
+    """Features of a layer that `read_layer` can read; -1 where that takes reading all of it."""
+    path, layer = split_layer(name)
+    if Path(path).suffix.lower() == ".parquet":
+        return len(geopandas.read_parquet(path))
+    names = [str(found) for found, kind in pyogrio.list_layers(path) if kind is not None]
+    return int(pyogrio.read_info(path, layer=layer or _choose(names, path, name, prefer))["features"])
+
+
+def _bounds(near: geopandas.GeoSeries | None, path: str, layer: str | None) -> tuple[float, ...] | None:
+    """Bounds in a layer's coordinates, or None if they are not known."""
+    system = None if near is None or near.crs is None else pyogrio.read_info(path, layer=layer)["crs"]
+    if near is None or system is None:
+        return None
+    found = near.to_crs(system).total_bounds
+    return tuple(found.tolist()) if np.isfinite(found).all() else None
+
+
+def _choose(names: list[str], path: str, what: str, prefer: Sequence[str]) -> str | None:
+    """The layer of a file that names none: the only one with geometries, or a preferred one."""
+    preferred = [name for name in prefer if name in names]
+    if preferred:
+        return preferred[0]
     if len(names) > 1:
         raise UsageError(
             f"{what} holds {len(names)} layers ({', '.join(names[:8])}); name one as '{path}|layername={names[0]}'."
         )
     return names[0] if names else None
+
+
+def outline(grid: GeoGrid) -> geopandas.GeoSeries:
+    """The outline of a grid in the coordinates of vectors, its edges divided, since they are curves elsewhere."""
+    corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
+    area = shapely.Polygon([grid.drawing_transform @ corner for corner in corners])
+    return geopandas.GeoSeries([shapely.segmentize(area, max(1e-9, area.length / 400))], crs=grid.crs)
 
 
 def to_grid(
@@ -126,11 +177,7 @@ def to_grid(
 
 
 def _near(geometry: geopandas.GeoSeries, grid: GeoGrid) -> geopandas.GeoSeries:
-    corners = [grid.transform @ (col, row) for row in (0, grid.height) for col in (0, grid.width)]
-    outline = shapely.MultiPoint(corners).convex_hull
-    step = max(1e-9, outline.length / 400)
-    around = geopandas.GeoSeries([shapely.segmentize(outline, step)], crs=grid.crs).to_crs(geometry.crs)
-    left, bottom, right, top = around.total_bounds
+    left, bottom, right, top = outline(grid).to_crs(geometry.crs).total_bounds
     if not np.isfinite([left, bottom, right, top]).all():
         return geometry
     margin = max(right - left, top - bottom) / 10

@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 
 import geopandas
 import numpy as np
-import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
@@ -20,6 +19,7 @@ from prngeo.errors import UsageError
 from prngeo.raster.align import AlignedBand
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import Drawing, LayerElsewhereError, moved, polygons, to_grid
+from prngeo.raster.lines import widened
 from prngeo.raster.source import open_dataset, public_path
 from prngeo.raster.validity import ValidityRule
 from prngeo.raster.values import SLACK, Meaning, Values, check_values, find_meaning
@@ -220,21 +220,15 @@ class LayerSource:
         self.kind, self.objects, self.lines = "lines", 0, lines
         if line_width is None:
             raise UsageError(f"{what} is a layer of lines: tell how wide roads are with --line-width METRES.")
-        self._drawing = Drawing(ground.to_map(_widened(ground.to_metres(lines), line_width)), ground.grid)
+        self._drawing = Drawing(
+            ground.to_map(widened(ground.to_metres(lines), np.full(len(lines), line_width))), ground.grid
+        )
 
     def read(self, window: Window) -> Reading:
         """Read a window that lies inside the grid."""
         numbers = self._drawing.read(window).astype(np.int64)
         known = np.ones(window.shape, bool)
         return Reading(numbers > 0, known, numbers=numbers if self.kind == "polygons" else None)
-
-
-def _widened(lines: NDArray[np.object_], width: float) -> NDArray[np.object_]:
-    """Lines in metres as areas: flat where a road ends, round where several lines meet."""
-    ends = shapely.get_coordinates(shapely.get_point(lines, 0)), shapely.get_coordinates(shapely.get_point(lines, -1))
-    points, count = np.unique(np.concatenate(ends).round(3), axis=0, return_counts=True)
-    meeting = shapely.buffer(shapely.points(points[count > 1]), width / 2)
-    return np.concatenate([shapely.buffer(lines, width / 2, cap_style="flat", join_style="round"), meeting])
 
 
 def check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:

@@ -27,6 +27,10 @@ SLACK = 4e-7
 _CLASSES = 20  # integer values up to here look like class numbers, not like percent
 
 
+class NoValidPixelError(UsageError):
+    """A raster all of whose pixels are nodata: nothing tells what its numbers mean."""
+
+
 @dataclass(frozen=True)
 class Meaning:
     """How stored values become a mask or probabilities.
@@ -220,7 +224,7 @@ def _first_valid(path: str, what: str, dataset: DatasetReader, rule: ValidityRul
             valid = rule.read(dataset, window, values=values)
         if valid.any():
             return np.asarray(values[:, valid].ravel())
-    raise UsageError(
+    raise NoValidPixelError(
         f"{what} holds no valid pixel: all of it is nodata. Check its nodata value with `gdalinfo -stats`."
     )
 

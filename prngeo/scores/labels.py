@@ -248,7 +248,7 @@ Frames = list[tuple[str, geopandas.GeoDataFrame]]
 def _by_class(path: str, classes: Classes, field: str | None) -> Frames:
     """What messages call the features of each class, and the features."""
     what = f"--labels {path}"
-    frame = read_layer(path, what, classes.names[0] if len(classes.names) == 1 else None)
+    frame = read_layer(path, what, classes.names if len(classes.names) == 1 else ())
     if field is None:
         if len(classes.names) > 1:
             raise UsageError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from prngeo.refine.fit import LogitMap
-from prngeo.training.regions import CachedRegion
+from prngeo.tiling.grid import Window
+from prngeo.training.places import Place, around, bounds, free, seen
+from prngeo.training.regions import CachedRegion, Region
 
 Predictor = Callable[[CachedRegion], LogitMap]
 
@@ -41,10 +45,85 @@ def split_folds(regions: Sequence[CachedRegion], count: int) -> list[int | None]
     return found
 
 
+def cut_blocks(regions: Sequence[CachedRegion], count: int) -> list[CachedRegion]:
+    """Training regions, those of a source with fewer blocks than folds cut into as many: strips of its ground.
+
+    The strips lie across the longer side of the source, and each is wider than the gap that `cross_fit` keeps.
+
+    Args:
+        regions: training regions.
+        count: number of folds.
+
+    Returns:
+        The regions of other sources as they are, also those of a source that is too small for its gap, or whose
+        regions do not lie in one coordinate system or picture.
+    """
+    found: list[CachedRegion] = []
+    for name in dict.fromkeys(item.region.source for item in regions):
+        own = [item for item in regions if item.region.source == name]
+        found += own if len({item.region.block or item.region.key for item in own}) >= count else _strips(own, count)
+    return found
+
+
+def _strips(own: Sequence[CachedRegion], count: int) -> Sequence[CachedRegion]:
+    first = own[0].region
+    if len({item.region.crs or item.region.scene for item in own}) > 1 or not first.gap:
+        return own
+    place = _place(first)
+    boxes = [seen(item.region.window, _place(item.region), place) for item in own]
+    if any(box is None for box in boxes):
+        return own
+    low, high = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]  # type: ignore[arg-type]
+    lengths = (high - low) * place.gsd[::-1]
+    axis = int(lengths.argmax())
+    if lengths[axis] / count <= first.gap:
+        return own
+    edges = np.linspace(low[axis], high[axis], count + 1)
+    found = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        strip = [low[0], low[1], high[0], high[1]]
+        strip[axis], strip[axis + 2] = start, stop
+        window = Window(*(round(edge) for edge in strip[:2]), *(round(strip[i + 2]) - round(strip[i]) for i in (0, 1)))
+        for item in own:
+            box = seen(window, place, _place(item.region))
+            part = None if box is None else _part(item, Window(*_ints(box)), number)
+            if part is not None:
+                found.append(part)
+    return found
+
+
+def _ints(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    row, col, row_end, col_end = (round(edge) for edge in box)
+    return row, col, row_end - row, col_end - col
+
+
+def _part(item: CachedRegion, strip: Window, number: int) -> CachedRegion | None:
+    """The part of a region in a window of its scene, if training may touch any of it."""
+    region = item.region
+    window = strip.intersect(region.window)
+    if window.is_empty:
+        return None
+    row, col = window.row - region.window.row, window.col - region.window.col
+    forbidden = tuple(replace(other, row=other.row - row, col=other.col - col) for other in region.forbidden)
+    if not free(window.shape, forbidden):
+        return None
+    here = window.within(region.window)
+    part = replace(
+        region,
+        key=f"{region.key}-strip{number}",
+        shape=window.shape,
+        window=window,
+        forbidden=forbidden,
+        block=f"{region.source}-strip{number}",
+        bounds=bounds(window, region.transform, bool(region.crs)),
+    )
+    return CachedRegion(part, item.image[here], item.labels[here])
+
+
 def cross_fit(
     regions: Sequence[CachedRegion], count: int, train: Callable[[int, Sequence[CachedRegion]], Predictor]
 ) -> list[LogitMap]:
-    """Maps of training regions, each from a network that was trained on the other folds.
+    """Maps of training regions, each from a network that was trained on the other folds, a gap away.
 
     Args:
         regions: training regions.
@@ -52,13 +131,37 @@ def cross_fit(
         train: trains a network for a fold (its number) on the given regions, and returns what maps a region.
 
     Returns:
-        One map a region that is in a fold; held-out areas inside it are unlabelled.
+        One map a region, or part of one (see `cut_blocks`), that is in a fold; held-out areas inside it are
+        unlabelled.
     """
-    folds = split_folds(regions, count)
+    parts = cut_blocks(regions, count)
+    folds = split_folds(parts, count)
     maps = []
     for fold in range(count):
-        left_out = [item for item, own in zip(regions, folds, strict=True) if own == fold]
+        left_out = [item for item, own in zip(parts, folds, strict=True) if own == fold]
         if left_out:
-            predict = train(fold, [item for item, own in zip(regions, folds, strict=True) if own != fold])
+            others = (item for item, own in zip(parts, folds, strict=True) if own != fold)
+            predict = train(fold, list(_away(others, [item.region for item in left_out])))
             maps += [predict(item) for item in left_out]
     return maps
+
+
+def _away(items: Iterator[CachedRegion], left_out: Sequence[Region]) -> Iterator[CachedRegion]:
+    """What may be trained on: regions whose forbidden windows hold what is left out, and the gap around it."""
+    for item in items:
+        region, place = item.region, _place(item.region)
+        forbidden = list(region.forbidden)
+        for other in left_out:
+            box = seen(other.window, _place(other), place) if region.gap else None
+            if box is not None:
+                window = around(box, region.gap, region.gsd)
+                window = replace(window, row=window.row - region.window.row, col=window.col - region.window.col)
+                if not window.intersect(Window(0, 0, *region.shape)).is_empty:
+                    forbidden.append(window)
+        if free(region.shape, tuple(forbidden)):
+            yield replace(item, region=replace(region, forbidden=tuple(forbidden)))
+
+
+def _place(region: Region) -> Place:
+    """Where a region's scene lies; pictures without a coordinate system by their name alone."""
+    return Place(region.crs or region.scene, bool(region.crs), region.transform, region.gsd)

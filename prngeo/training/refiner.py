@@ -25,7 +25,7 @@ from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
 from prngeo.training.cards import network_card, refiner_card
-from prngeo.training.folds import Predictor, cross_fit, split_folds
+from prngeo.training.folds import Predictor, cross_fit, cut_blocks, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.logs import FOLDER
 from prngeo.training.positives import Positives
@@ -48,12 +48,12 @@ def fold_count(config: TrainConfig, regions: ByRole) -> int:
     count, train, refine = config.refiner.folds, regions["train"], regions["refine"]
     if count is None:
         count = 0 if refine else 2
-    if not refine and (not count or all(fold is None for fold in split_folds(train, count))):
+    if not refine and (not count or all(fold is None for fold in split_folds(cut_blocks(train, count), count))):
         raise UsageError(
             "There is nothing to fit PRN on: no scene or area has the role refine, and refiner.folds is "
-            f"{count or '0 (no cross-fitting)'}, which needs as many separate blocks of training scenes. Give scenes "
-            "or areas the role refine, give more training scenes, smaller blocks (split.block), or set split.refine; "
-            "refiner.folds=2 needs two blocks."
+            f"{count or '0 (no cross-fitting)'}, which needs as many blocks of training scenes, or one that is "
+            "wider than so many gaps. Give scenes or areas the role refine (or set split.refine), or set "
+            "refiner.folds=2."
         )
     return count
 

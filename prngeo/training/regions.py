@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,15 @@ class Region:
         targets: names of the labelled targets, a subset of the run's.
         scene: path of the scene.
         window: the region's place in the scene, in pixels.
-        labels: path of the mask of every labelled target.
         forbidden: windows (in region pixels) that training must not touch: held-out areas and their gap.
         block: name shared by regions of one role that lie closer together than the gap.
+        bounds: (left, bottom, right, top) in its coordinate system, or in pixels with y down if it has none.
+        crs: its coordinate system as WKT; empty if it has none.
+        transform: (a, b, c, d, e, f) from the scene's pixels to that system.
+        bands: numbers of the scene's bands in the model's order; chosen by their colors if None.
+        gap: metres that training keeps away from what is held out.
+        arrays: folder of the whole scene's arrays inside the cache, of which the region is `window`; the region has a
+            folder of its own if empty.
     """
 
     key: str
@@ -45,9 +51,14 @@ class Region:
     targets: tuple[str, ...]
     scene: str
     window: Window
-    labels: dict[str, str] = field(default_factory=dict)
     forbidden: tuple[Window, ...] = ()
     block: str = ""
+    bounds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    crs: str = ""
+    transform: tuple[float, float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    bands: tuple[int, ...] | None = None
+    gap: float = 0.0
+    arrays: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,17 @@ class CachedRegion:
     region: Region
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+
+
+def count_labels(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
+    """Labelled pixels of (H, W, targets) labels, and those of each target's objects, (targets,)."""
+    known = np.zeros(labels.shape[:2], bool)
+    positives = np.zeros(labels.shape[2], np.int64)
+    for target in range(labels.shape[2]):  # an axis of one or two is slow to reduce
+        own = labels[..., target]
+        known |= own != IGNORE
+        positives[target] = np.count_nonzero(own == 1)
+    return int(np.count_nonzero(known)), positives
 
 
 def write_index(folder: Path, regions: Iterable[Region], fingerprint: str) -> None:
@@ -86,20 +108,23 @@ def _region(entry: dict[str, object]) -> Region:
     values = dict(entry)
     values["window"] = Window(**values["window"])  # type: ignore[arg-type]
     values["forbidden"] = tuple(Window(**window) for window in values["forbidden"])  # type: ignore[attr-defined]
-    for name in ("gsd", "shape", "targets"):
-        values[name] = tuple(values[name])  # type: ignore[arg-type]
+    for name in ("gsd", "shape", "targets", "bounds", "transform", "bands"):
+        values[name] = values[name] and tuple(values[name])  # type: ignore[arg-type]
     return Region(**values)  # type: ignore[arg-type]
 
 
 def load_regions(folder: Path, role: Role) -> list[CachedRegion]:
     """The cached regions of one role, memory-mapped."""
     _, regions = read_index(folder)
-    return [
-        CachedRegion(
-            region,
-            np.load(folder / region.key / "image.npy", mmap_mode="r"),
-            np.load(folder / region.key / "labels.npy", mmap_mode="r"),
-        )
-        for region in regions
-        if region.role == role
-    ]
+    return [load_region(folder, region) for region in regions if region.role == role]
+
+
+def load_region(folder: Path, region: Region) -> CachedRegion:
+    """A region of a cache with its arrays, memory-mapped."""
+    image, labels = (
+        np.load(folder / (region.arrays or region.key) / f"{name}.npy", mmap_mode="r") for name in ("image", "labels")
+    )
+    if region.arrays:
+        here = region.window.within(Window(0, 0, *image.shape[:2]))
+        image, labels = image[here], labels[here]
+    return CachedRegion(region, image, labels)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prngeo.refine.fit import LogitMap
 from prngeo.tiling.grid import Window
-from prngeo.training.folds import cross_fit, split_folds
+from prngeo.training.folds import cross_fit, cut_blocks, split_folds
 from prngeo.training.regions import CachedRegion, Region
 
 
@@ -63,3 +63,72 @@ def test_every_map_comes_from_a_network_that_did_not_see_its_block(count):
 
     maps = cross_fit(regions, count, train)
     assert sorted(item.source for item in maps) == [str(i) for i in range(8)]
+
+
+def scene(key, x, y, height, width, *, gap, forbidden=(), block="one", crs="metres"):
+    """A region whose labels are the numbers of its pixels on the ground, so that a map tells where it comes from."""
+    ground = (np.arange(height)[:, None] - y) * 1000 + np.arange(width) + x
+    described = Region(
+        key, "a", "train", (1.0, 1.0), (height, width), ("roads",), key, Window(0, 0, height, width),
+        forbidden=tuple(forbidden), block=block, crs=crs, transform=(1, 0, x, 0, -1, y), gap=gap,
+    )  # fmt: skip
+    return CachedRegion(described, np.zeros((height, width, 4), np.uint8), ground[..., None])
+
+
+def places(items):
+    """The (row, column) of every pixel that regions may train on."""
+    found = []
+    for item in items:
+        allowed = np.ones(item.region.shape, bool)
+        for window in item.region.forbidden:
+            allowed[window.intersect(Window(0, 0, *item.region.shape)).within(Window(0, 0, *item.region.shape))] = False
+        found.append(item.labels[allowed][:, 0])
+    numbers = np.concatenate(found)
+    return np.stack([numbers // 1000, numbers % 1000], -1)
+
+
+LAYOUTS = {
+    "one scene": [scene("s", 0, 0, 60, 100, gap=12.0)],
+    "one upright scene": [scene("s", 0, 0, 100, 60, gap=12.0)],
+    "one scene beside a held-out area": [scene("s", 0, 0, 60, 100, gap=12.0, forbidden=[Window(0, 40, 30, 80)])],
+    "scenes that abut": [scene(str(i), 30 * i, 0, 40, 30, gap=8.0) for i in range(4)],
+    "scenes that overlap": [scene(str(i), 25 * i, -3 * i, 40, 40, gap=8.0) for i in range(4)],
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_source_of_one_block_is_cut_into_folds_that_keep_the_gap(name, count):
+    regions = LAYOUTS[name]
+    gap, mapped = regions[0].region.gap, []
+
+    def train(fold, seen):
+        def predict(item):
+            own, other = places([item]), places(seen)
+            apart = np.abs(own[:, None] - other[None]).max(-1).min()
+            assert apart >= gap, "the map's pixels lie nearer to what its network saw"
+            mapped.append(item)
+            empty = np.zeros((1, 8, 8), np.float16)
+            return LogitMap(item.region.key, empty, empty, empty[0], np.zeros((1, 8, 8), np.uint8))
+
+        return predict
+
+    maps = cross_fit(regions, count, train)
+    assert len(maps) == len(mapped) >= count
+    assert np.array_equal(np.sort(places(mapped), 0), np.sort(places(regions), 0)), "every pixel once"
+    for item in mapped:
+        assert item.image.shape[:2] == item.labels.shape[:2] == item.region.shape
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [scene("s", 0, 0, 60, 100, gap=51.0)],
+        [scene("s", 0, 0, 60, 100, gap=0.0)],
+        [scene("s", 0, 0, 60, 100, gap=5.0), scene("t", 0, 0, 60, 100, gap=5.0, crs="others")],
+    ],
+    ids=["too small for the gap", "no gap known", "two systems"],
+)
+def test_a_source_that_cannot_be_cut_is_not_in_any_fold(regions):
+    assert cut_blocks(regions, 2) == regions
+    assert split_folds(cut_blocks(regions, 2), 2) == [None] * len(regions)

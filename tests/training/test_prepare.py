@@ -1,18 +1,16 @@
-import warnings
+import os
 
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import LineString, box
 
 from prngeo.config import TrainConfig
-from prngeo.errors import UsageError
+from prngeo.errors import PrngeoError, UsageError
 from prngeo.tiling.grid import Window
-from prngeo.training import prepare as module
+from prngeo.training import cache, pictures
 from prngeo.training.prepare import prepare
 from prngeo.training.regions import IGNORE, load_regions, read_index
 
@@ -25,55 +23,11 @@ def north_up(x=500_000.0, y=6_000_000.0, gsd=GSD):
     return Affine(gsd, 0, x, 0, -gsd, y)
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Writes (bands, rows, columns) under the run's root."""
-
-    def make(name, values, transform=None, crs=UTM, **options):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        count, height, width = values.shape
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(
-                path, "w", driver="GTiff", dtype=values.dtype, count=count, height=height, width=width,
-                crs=crs, transform=transform or north_up(), **options,
-            ) as file:  # fmt: skip
-                file.write(values)
-        return path
-
-    return make
-
-
-@pytest.fixture
-def scene(write):
-    """Writes a scene and its mask."""
-
-    def make(name, transform=None, crs=UTM, seed=0, shape=(SIZE, SIZE), mask=None, mask_options=None, **options):
-        rng = np.random.default_rng(seed)
-        image = rng.integers(1, 255, (3, *shape)).astype("uint8")
-        mask = (rng.random(shape) < 0.4).astype("uint8") if mask is None else mask
-        write(f"images/{name}.tif", image, transform, crs, **options)
-        write(f"masks/{name}.tif", mask[None], transform, crs, **(mask_options or {}))
-        return image, mask
-
-    return make
-
-
-def config(root, *sources, **values):
-    defaults = {"name": "a", "images": "images/*.tif", "labels": {"roads": "masks/*.tif"}, "license": "CC0"}
-    return TrainConfig.model_validate(
-        {"name": "t", "root": root, "targets": ["buildings", "roads"]}
-        | {"sources": [defaults | source for source in sources or ({},)]}
-        | values
-    )
-
-
 def roles(regions):
     return {region.key: region.role for region in regions}
 
 
-def test_pixels_and_labels_are_cached_as_they_are(tmp_path, scene):
+def test_pixels_and_labels_are_cached_as_they_are(tmp_path, scene, config):
     image, mask = scene("s", shape=(37, 53))
     (region,) = prepare(config(tmp_path), tmp_path / "cache")
     assert region.shape == (37, 53)
@@ -87,7 +41,7 @@ def test_pixels_and_labels_are_cached_as_they_are(tmp_path, scene):
     assert (cached.labels[..., 0] == IGNORE).all(), "buildings are not labelled there"
 
 
-def test_roles_follow_the_patterns_and_test_wins(tmp_path, scene):
+def test_roles_follow_the_patterns_and_test_wins(tmp_path, scene, config):
     for i, name in enumerate(["t_1", "v_1", "r_1", "other"]):
         scene(name, north_up(500_000 + 1000 * i))
     patterns = {"test": ["t_*"], "validation": ["v_?", "t_1"], "refine": ["r_*"]}
@@ -101,7 +55,7 @@ SIDE = SIZE * GSD
 
 @pytest.mark.parametrize(("distance", "kept"), [(0, False), (59, False), (61, True)])
 @pytest.mark.parametrize("direction", [(1, 0), (0, 1), (-1, 0), (0, -1)])
-def test_a_scene_closer_than_the_gap_to_a_held_out_one_is_dropped(tmp_path, scene, distance, kept, direction):
+def test_a_scene_closer_than_the_gap_to_a_held_out_one_is_dropped(tmp_path, scene, distance, kept, direction, config):
     scene("held")
     step = SIDE + distance
     scene("near", north_up(500_000 + step * direction[0], 6_000_000 + step * direction[1]))
@@ -109,7 +63,7 @@ def test_a_scene_closer_than_the_gap_to_a_held_out_one_is_dropped(tmp_path, scen
     assert found == {"a-held": "test"} | ({"a-near": "train"} if kept else {})
 
 
-def test_the_stricter_role_pushes_out_the_other(tmp_path, scene):
+def test_the_stricter_role_pushes_out_the_other(tmp_path, scene, config):
     """A row of abutting scenes: the refine one yields to validation, which yields to nothing here."""
     for i, name in enumerate(["train", "refine", "validation"]):
         scene(name, north_up(500_000 + i * SIDE))
@@ -120,7 +74,7 @@ def test_the_stricter_role_pushes_out_the_other(tmp_path, scene):
     }
 
 
-def test_scenes_of_one_role_may_abut(tmp_path, scene):
+def test_scenes_of_one_role_may_abut(tmp_path, scene, config):
     for i in range(3):
         scene(f"s{i}", north_up(500_000 + i * SIDE))
     assert len(prepare(config(tmp_path), tmp_path / "cache")) == 3
@@ -135,7 +89,7 @@ def test_scenes_of_one_role_may_abut(tmp_path, scene):
         ("EPSG:3857", 9_000_000.0, 6_500_000.0, 1.0, True),
     ],
 )
-def test_the_gap_is_metres_where_units_are_not(tmp_path, scene, crs, x, y, unit, northward):
+def test_the_gap_is_metres_where_units_are_not(tmp_path, scene, crs, x, y, unit, northward, config):
     """A unit's length differs between neighbors, so places must not be multiplied by it."""
     gsd = GSD * unit
     side = 400 * gsd
@@ -146,7 +100,7 @@ def test_the_gap_is_metres_where_units_are_not(tmp_path, scene, crs, x, y, unit,
     assert roles(found) == {"a-held": "test", "a-far": "train"}
 
 
-def test_sources_push_out_each_others_scenes(tmp_path, scene):
+def test_sources_push_out_each_others_scenes(tmp_path, scene, config):
     """The same ground labelled for two targets: what one source tests on, the other must not train on."""
     scene("s")
     first = {"name": "a", "test": ["s"]}
@@ -155,22 +109,22 @@ def test_sources_push_out_each_others_scenes(tmp_path, scene):
 
 
 @pytest.mark.parametrize("crs", [UTM, None])
-def test_an_area_held_out_by_one_source_is_kept_from_another(tmp_path, scene, crs):
+def test_an_area_held_out_by_one_source_is_kept_from_another(tmp_path, scene, crs, config):
     scene("s", None if crs else Affine.identity(), crs)
     area = {"role": "test", "rows": [0, 10], "cols": [0, 10]}
-    first, second = {"name": "a", "areas": [area], "gsd": 0.5}, {"name": "b", "gsd": 0.5}
+    first, second = {"name": "a", "areas": [area], "gsd": 0.5, "gap": 1}, {"name": "b", "gsd": 0.5, "gap": 1}
     found = roles(prepare(config(tmp_path, first, second), tmp_path / "cache"))
     assert found == {"a-s-test0": "test", "a-s": "train"}
 
 
-def test_scenes_in_pixel_coordinates_do_not_abut(tmp_path, scene):
-    for name in ("held", "s"):
-        scene(name, Affine.identity(), None)
+def test_scenes_in_pixel_coordinates_do_not_abut(tmp_path, scene, config):
+    for seed, name in enumerate(["held", "s"]):
+        scene(name, Affine.identity(), None, seed)
     source = {"test": ["held"], "gsd": 0.5}
     assert roles(prepare(config(tmp_path, source), tmp_path / "cache")) == {"a-held": "test", "a-s": "train"}
 
 
-def test_areas_are_regions_of_their_own_and_forbidden_to_training(tmp_path, scene):
+def test_areas_are_regions_of_their_own_and_forbidden_to_training(tmp_path, scene, config):
     image, mask = scene("s", shape=(100, 120))
     areas = [
         {"role": "test", "rows": [0, 30], "cols": [0, 50]},
@@ -189,7 +143,7 @@ def test_areas_are_regions_of_their_own_and_forbidden_to_training(tmp_path, scen
 
 
 @pytest.mark.parametrize("rows", [[40, 50], [30, 30], [30, 20]])
-def test_an_area_without_pixels_is_an_error(tmp_path, scene, rows):
+def test_an_area_without_pixels_is_an_error(tmp_path, scene, rows, config):
     scene("s")
     area = {"role": "test", "rows": rows, "cols": [0, 10]}
     with pytest.raises(UsageError, match=r"area of rows .* holds no pixel"):
@@ -197,23 +151,33 @@ def test_an_area_without_pixels_is_an_error(tmp_path, scene, rows):
 
 
 @pytest.mark.parametrize(
-    ("values", "nodata", "expected"),
+    ("values", "nodata", "meaning", "expected"),
     [
-        ([0, 255, 1, 7], None, [0, 1, 1, 1]),
-        ([0, 255, 1, 7], 255, [0, IGNORE, 1, 0]),
-        ([0, 255, 1, 7], 0, [0, 1, 1, 1]),
-        ([0, 255, 1, 7], 7, [0, 0, 1, IGNORE]),
+        ([0, 255, 255, 0], None, "auto", [0, 1, 1, 0]),
+        ([0, 255, 1, 0], 255, "auto", [0, IGNORE, 1, 0]),
+        ([0, 0, 1, 0], 0, "auto", [0, 0, 1, 0]),
+        ([0, 255, 1, 7], None, "mask", [0, 1, 1, 1]),
+        ([0, 255, 1, 7], 7, "mask", [0, 1, 1, IGNORE]),
+        ([0, 100, 49, 50], None, "percent", [0, 1, 0, 1]),
+        ([0, 250, 127, 128], None, "auto", [0, 1, 0, 1]),
     ],
 )
-def test_values_of_masks(tmp_path, scene, values, nodata, expected):
+def test_values_of_masks(tmp_path, scene, values, nodata, meaning, expected, config):
     mask = np.array([values] * 4, "uint8")
     scene("s", shape=(4, 4), mask=mask, mask_options={"nodata": nodata})
-    prepare(config(tmp_path), tmp_path / "cache")
+    labels = {"roads": {"path": "masks/*.tif", "values": meaning}}
+    prepare(config(tmp_path, {"labels": labels}), tmp_path / "cache")
     (cached,) = load_regions(tmp_path / "cache", "train")
     np.testing.assert_array_equal(cached.labels[..., 1], [expected] * 4)
 
 
-def test_no_data_in_the_scene_is_unlabelled(tmp_path, write):
+def test_a_mask_of_values_that_mean_nothing_is_refused_with_the_key_that_mends_it(tmp_path, scene, config):
+    scene("s", shape=(4, 4), mask=np.array([[0, 1, 255, 0]] * 4, "uint8"))
+    with pytest.raises(UsageError, match=r"does not say whether 255 is nodata.*labels\.roads\.values"):
+        prepare(config(tmp_path), tmp_path / "cache")
+
+
+def test_no_data_in_the_scene_is_unlabelled(tmp_path, write, config):
     image = np.random.default_rng(0).integers(1, 255, (3, SIZE, SIZE)).astype("uint8")
     image[:, :7] = 0
     write("images/s.tif", image, nodata=0)
@@ -225,21 +189,15 @@ def test_no_data_in_the_scene_is_unlabelled(tmp_path, write):
     np.testing.assert_array_equal(cached.image[..., 3] > 0, image[0] > 0)
 
 
-def draw(path, shapes, crs=UTM, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        geopandas.GeoDataFrame(geometry=shapes, crs=crs).to_file(path, **options)
-
-
 @pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
 @pytest.mark.parametrize("areas", [[], [{"role": "train", "rows": [5, 30], "cols": [10, 40]}]])
-def test_polygons_at_known_coordinates(tmp_path, scene, crs, areas):
+def test_polygons_at_known_coordinates(tmp_path, scene, crs, areas, config, draw):
     scene("s")
     t = north_up()
     shapes = [box(*(t @ (10.2, 20.3)), *(t @ (15.2, 5.3))), LineString([t @ (0, 0), t @ (40, 40)])]
     draw(tmp_path / "roofs.gpkg", geopandas.GeoSeries(shapes, crs=UTM).to_crs(crs), crs)
     areas = [area | {"role": "refine"} for area in areas]
-    source = {"labels": {"buildings": "roofs.gpkg"}, "areas": areas}
+    source = {"labels": {"buildings": "roofs.gpkg"}, "areas": areas, "gap": 2}
     prepare(config(tmp_path, source), tmp_path / "cache")
     expected = np.zeros((SIZE, SIZE), np.uint8)
     expected[5:20, 10:15] = 1
@@ -250,19 +208,10 @@ def test_polygons_at_known_coordinates(tmp_path, scene, crs, areas):
         np.testing.assert_array_equal(part.labels[..., 0], expected[5:30, 10:40])
 
 
-@pytest.mark.parametrize("shapes", [[], [LineString([(500_000, 6_000_000), (500_010, 5_999_990)])]])
-def test_a_layer_without_polygons_is_all_background(tmp_path, scene, shapes):
-    scene("s")
-    draw(tmp_path / "roofs.gpkg", shapes)
-    prepare(config(tmp_path, {"labels": {"buildings": "roofs.gpkg"}}), tmp_path / "cache")
-    (cached,) = load_regions(tmp_path / "cache", "train")
-    assert not cached.labels[..., 0].any()
-
-
 @pytest.mark.parametrize("undefined", [{}, {"SRID": "-1"}])
-def test_polygons_of_a_scene_without_georeferencing_have_y_upward(tmp_path, scene, undefined):
+def test_polygons_of_a_scene_without_georeferencing_have_y_upward(tmp_path, scene, undefined, config, draw):
     scene("s", Affine.identity(), None)
-    draw(tmp_path / "roofs.gpkg", [box(10, -20, 15, -5)], None, **undefined)
+    draw(tmp_path / "roofs.gpkg", [box(10, -20, 15, -5)], None, undefined)
     source = {"labels": {"buildings": "roofs.gpkg"}, "gsd": 0.5}
     prepare(config(tmp_path, source), tmp_path / "cache")
     (cached,) = load_regions(tmp_path / "cache", "train")
@@ -274,30 +223,30 @@ def test_polygons_of_a_scene_without_georeferencing_have_y_upward(tmp_path, scen
         prepare(config(tmp_path, source), tmp_path / "other")
 
 
-def test_a_layer_without_system_is_refused_for_a_placed_scene(tmp_path, scene):
+def test_a_layer_without_system_is_refused_for_a_placed_scene(tmp_path, scene, config, draw):
     scene("s")
     draw(tmp_path / "roofs.gpkg", [shapely.box(0, 0, 1, 1)], None)
     with pytest.raises(UsageError, match="no coordinate system"):
         prepare(config(tmp_path, {"labels": {"buildings": "roofs.gpkg"}}), tmp_path / "cache")
 
 
-def test_a_mask_of_another_size_is_refused(tmp_path, scene, write):
-    scene("s")
-    write("masks/s.tif", np.zeros((1, SIZE, SIZE - 1), "uint8"))
-    with pytest.raises(UsageError, match=r"s\.tif has 40 x 39 pixels, its scene .* 40 x 40"):
-        prepare(config(tmp_path), tmp_path / "cache")
+def test_a_mask_of_another_size_without_a_place_is_refused(tmp_path, scene, write, config):
+    scene("s", Affine.identity(), None)
+    write("masks/s.tif", np.zeros((1, SIZE, SIZE - 1), "uint8"), Affine.identity(), None)
+    with pytest.raises(UsageError, match=r"labels\.roads .*s\.tif has 39 x 40 pixels, the raster beside it 40 x 40"):
+        prepare(config(tmp_path, {"gsd": 0.5}), tmp_path / "cache")
     assert read_index(tmp_path / "cache") == ("", [])
 
 
-def test_patterns_without_files_are_errors(tmp_path, scene):
+def test_patterns_without_files_are_errors(tmp_path, scene, config):
     scene("s")
     with pytest.raises(UsageError, match=r"Source a: no image matches .*root=FOLDER"):
         prepare(config(tmp_path, {"images": "pictures/*.tif"}), tmp_path / "cache")
-    with pytest.raises(UsageError, match=r"Source a: no label file has the stem of .*s\.tif"):
+    with pytest.raises(UsageError, match=r"Source a: no label file matches .*png; set labels\.roads\.path"):
         prepare(config(tmp_path, {"labels": {"roads": "masks/*.png"}}), tmp_path / "cache")
 
 
-def test_two_scenes_of_one_name_are_an_error(tmp_path, scene, write):
+def test_two_scenes_of_one_name_are_an_error(tmp_path, scene, write, config):
     scene("s")
     for folder in ("east", "west"):
         write(f"{folder}/s.tif", np.ones((3, SIZE, SIZE), "uint8"))
@@ -305,30 +254,103 @@ def test_two_scenes_of_one_name_are_an_error(tmp_path, scene, write):
         prepare(config(tmp_path, {"images": "*st/s.tif"}), tmp_path / "cache")
 
 
-def test_a_complete_cache_is_not_made_again(tmp_path, scene, monkeypatch):
+@pytest.fixture
+def cached(monkeypatch):
+    """Counts the scenes that are cached."""
+    done = []
+    original = pictures.cache_scene
+
+    def noting(scene, *more):
+        done.append(scene.name)
+        return original(scene, *more)
+
+    monkeypatch.setattr(pictures, "cache_scene", noting)
+    return done
+
+
+def test_a_complete_cache_is_not_made_again(tmp_path, scene, cached, config):
     scene("s")
     first = prepare(config(tmp_path), tmp_path / "cache")
-    monkeypatch.setattr(module, "_cache", None)
     assert prepare(config(tmp_path), tmp_path / "cache") == first
+    assert cached == ["s"]
 
 
-def test_a_cache_that_was_not_finished_is_made_again(tmp_path, scene, monkeypatch):
-    """Also when it began over a finished one of another configuration."""
-    _, mask = scene("s")
-    before = config(tmp_path)
-    prepare(before, tmp_path / "cache")
-    after = config(tmp_path, targets=["roads", "buildings"])
+@pytest.mark.parametrize("changed", ["images/s.tif", "masks/s.tif"])
+def test_a_file_that_changed_is_cached_again_and_no_other(tmp_path, scene, cached, changed, config):
+    scene("s")
+    scene("t", north_up(600_000), seed=1)
+    prepare(config(tmp_path), tmp_path / "cache")
+    os.utime(tmp_path / changed, (1, 1))
+    prepare(config(tmp_path), tmp_path / "cache")
+    assert cached == ["s", "t", "s"]
 
-    def stop(*arguments):
-        raise KeyboardInterrupt
 
+def test_roles_can_change_without_caching_again(tmp_path, scene, cached, config):
+    for i, name in enumerate(["s", "t"]):
+        scene(name, north_up(500_000 + 1000 * i), seed=i)
+    prepare(config(tmp_path), tmp_path / "cache")
+    found = prepare(config(tmp_path, {"test": ["s"]}), tmp_path / "cache")
+    assert roles(found) == {"a-s": "test", "a-t": "train"}
+    assert cached == ["s", "t"]
+
+
+def test_a_cache_that_was_interrupted_goes_on_with_the_scene_that_is_not_whole(
+    tmp_path, scene, cached, monkeypatch, config
+):
+    expected = {}
+    for i, name in enumerate(["s", "t", "u"]):
+        expected[name] = scene(name, north_up(500_000 + 1000 * i), seed=i)
+
+    def stop(place, *arguments):
+        if place.name == "a-t":
+            raise KeyboardInterrupt
+        return original(place, *arguments)
+
+    original = cache.mark_finished
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_cache_towns", stop)
+        patch.setattr(cache, "mark_finished", stop)
         with pytest.raises(KeyboardInterrupt):
-            prepare(after, tmp_path / "cache")
-    prepare(before, tmp_path / "cache")
-    (cached,) = load_regions(tmp_path / "cache", "train")
-    np.testing.assert_array_equal(cached.labels[..., 1], mask)
+            prepare(config(tmp_path), tmp_path / "cache")
+    assert read_index(tmp_path / "cache") == ("", [])
+    prepare(config(tmp_path), tmp_path / "cache")
+    assert cached == ["s", "t", "t", "u"]
+    for item in load_regions(tmp_path / "cache", "train"):
+        np.testing.assert_array_equal(item.labels[..., 1], expected[item.region.key[-1]][1])
+
+
+def test_another_configuration_over_a_cache_replaces_it(tmp_path, scene, config):
+    _, mask = scene("s")
+    for targets in (["buildings", "roads"], ["roads", "buildings"], ["buildings", "roads"]):
+        prepare(config(tmp_path, targets=targets), tmp_path / "cache")
+        (found,) = load_regions(tmp_path / "cache", "train")
+        np.testing.assert_array_equal(found.labels[..., targets.index("roads")], mask)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of file sizes are of Unix")
+def test_a_full_disk_is_told_with_what_is_needed(tmp_path, scene, config):
+    """A file that may not grow fails as a full disk does."""
+    import resource
+
+    scene("s", shape=(200, 200))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(PrngeoError, match=r"a-s could not be written .* set work=FOLDER") as caught:
+            prepare(config(tmp_path), tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not isinstance(caught.value, UsageError)
+    assert len(prepare(config(tmp_path), tmp_path / "cache")) == 1
+
+
+def test_scenes_are_read_in_strips(tmp_path, scene, monkeypatch, config):
+    """The same pixels, whatever is held at once."""
+    image, mask = scene("s", shape=(57, 91))
+    monkeypatch.setattr(cache, "_STRIP", 91 * 10)
+    prepare(config(tmp_path), tmp_path / "cache")
+    (found,) = load_regions(tmp_path / "cache", "train")
+    np.testing.assert_array_equal(np.moveaxis(found.image[..., :3], -1, 0), image)
+    np.testing.assert_array_equal(found.labels[..., 1], mask)
 
 
 def test_towns_have_roles_consecutive_seeds_and_all_targets(tmp_path):
@@ -344,7 +366,7 @@ def test_towns_have_roles_consecutive_seeds_and_all_targets(tmp_path):
         assert set(np.unique(cached.labels)) <= {0, 1}
 
 
-def test_scenes_that_abut_share_a_block_also_through_others(tmp_path, scene):
+def test_scenes_that_abut_share_a_block_also_through_others(tmp_path, scene, config):
     for name, column in [("a", 0), ("b", 2 * SIZE), ("c", 5 * SIZE), ("between", SIZE)]:
         scene(name, transform=north_up(x=500_000.0 + column * GSD))
     blocks = {region.scene[-5]: region.block for region in prepare(config(tmp_path, {"gap": 5.0}), tmp_path / "cache")}

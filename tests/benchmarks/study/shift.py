@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,19 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prngeo.config import Augmentation, BaseTraining
+from prngeo.config import Augmentation, BaseTraining, Source
 from prngeo.models.bundle import Bundle, write_bundle
 from prngeo.models.card import TargetCard
 from prngeo.models.devices import Compute
 from prngeo.models.memory import Halving
 from prngeo.models.runtime import Runtime, build_segmenter
+from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.scene import open_scene
 from prngeo.refine.fit import LogitMap
 from prngeo.refine.losses import segmentation_loss
 from prngeo.tiling.grid import Window
 from prngeo.training.augment import augment, generators
 from prngeo.training.crops import CropSampler
-from prngeo.training.labels import open_labels
+from prngeo.training.labels import Pixels, TargetLabels
 from prngeo.training.logits import as_map, region_logits
 from prngeo.training.loop import make_fabric, train_step
 from prngeo.training.regions import IGNORE, CachedRegion, Region
@@ -190,7 +192,13 @@ def banepa(root: Path) -> tuple[list[CachedRegion], list[CachedRegion]]:
     with open_scene(path) as scene:
         whole = Window(0, 0, scene.height // 2 * 2, scene.width // 2 * 2)
         pixels, valid = scene.read(whole)
-        truth = open_labels(str(root / "banepa" / "buildings_osm.geojson"), scene).read(whole)
+        grid = GeoGrid(scene.height, scene.width, scene.transform, scene.crs)
+        place = Pixels(path, scene.name, grid, scene.gsd)
+        source = Source(name="banepa", images=path, labels={"buildings": "banepa/buildings_osm.geojson"})
+        with ExitStack() as stack:
+            reader = TargetLabels("buildings", source, root, [place]).open(place, stack)
+            assert reader is not None
+            truth = reader.read(whole)
     pixels, valid, truth = (_halved(part.astype(np.float32)) for part in (pixels, valid, truth == 1))
     image = np.moveaxis(np.rint(np.concatenate([pixels, valid[None] > 0.5]) * 255).astype(np.uint8), 0, -1)
     labels = np.where(valid > 0.5, truth >= 0.5, IGNORE).astype(np.uint8)[..., None]
