@@ -47,10 +47,7 @@ def print_card(bundle: Bundle) -> None:
     if sources:
         headings = ("target", "validation data", "IoU", "with PRN", "change")
         out.print(table(headings, sources, title="The gate by data set", right=headings[2:]))
-    if card.tests:
-        tests = ("target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]")
-        title = "Test areas, neither trained nor tuned on"
-        out.print(table(tests, _test_rows(card), title=title, right=tests[2:]))
+    print_tests(card)
     if card.data:
         data = [
             (item.name, ", ".join(item.targets), str(item.scenes), f"{item.megapixels:g}", item.license)
@@ -58,6 +55,17 @@ def print_card(bundle: Bundle) -> None:
         ]
         headings = ("data set", "targets", "scenes", "Mpx", "license")
         out.print(table(headings, data, title="Training data", right=headings[2:4]))
+
+
+def print_tests(card: Card) -> None:
+    """What a model reaches on its test areas, if it has any."""
+    if card.tests:
+        headings = ["target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]"]
+        if any(test.base_relaxed_f1 is not None for test in card.tests):
+            headings += ["relaxed F1", "with PRN"]
+        rows = [row[: len(headings)] for row in _test_rows(card)]
+        title = "Test areas, neither trained nor tuned on"
+        console().print(table(headings, rows, title=title, right=headings[2:]))
 
 
 def print_prn(bundle: PrnBundle) -> None:
@@ -157,6 +165,7 @@ def _test_rows(card: Card) -> list[tuple[str, ...]]:
             f"{test.base_iou:.3f} {_interval(test.base_interval)}",
             f"{test.refined_iou:.3f} {_interval(test.refined_interval)}",
             f"{test.refined_iou - test.base_iou:+.3f} {_interval(test.gain_interval, '+')}",
+            *("" if value is None else f"{value:.3f}" for value in (test.base_relaxed_f1, test.refined_relaxed_f1)),
         )
         for test in card.tests
     ]
@@ -166,7 +175,9 @@ def _change(base: float, refined: float) -> tuple[str, str, str]:
     return f"{base:.3f}", f"{refined:.3f}", f"{refined - base:+.3f}"
 
 
-def _interval(interval: tuple[float, float], sign: str = "") -> str:
+def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
+    if interval is None:
+        return ""
     low, high = (format(value, f"{sign}.3f") for value in interval)
     return f"[{low}, {high}]"
 

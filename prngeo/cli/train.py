@@ -37,4 +37,9 @@ def train(
     if progress is Shown.json:
         typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())}), err=True)
         return
+    from prngeo.cli.cards import print_tests
+    from prngeo.models.bundle import open_bundle
+
+    print_tests(open_bundle(folder).card)
+    typer.echo(f"Report in {checked.work / checked.name / 'report.html'}.", err=True)
     typer.echo(f"Model in {folder}; use it with `prngeo predict SCENE -m {folder}`.", err=True)

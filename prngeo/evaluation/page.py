@@ -13,7 +13,8 @@ h1 { font-size: 1.6em; margin-bottom: .1em; } h2 { font-size: 1.2em; margin-top:
 p.lead { color: #555; margin-top: 0; }
 table { border-collapse: collapse; margin: .8em 0; } th, td { padding: .25em .8em .25em 0; text-align: left;
   border-bottom: 1px solid #eee; vertical-align: top; } th { font-weight: 600; } td.n, th.n { text-align: right;
-  font-variant-numeric: tabular-nums; white-space: nowrap; } td.d { color: #666; font-size: .88em; }
+  font-variant-numeric: tabular-nums; white-space: nowrap; } .d { color: #666; font-size: .88em; }
+.i { color: #666; font-size: .82em; white-space: nowrap; }
 figure { margin: .6em 0; display: inline-block; vertical-align: top; max-width: 100%; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; display: block; } figcaption { color: #555; font-size: .88em;
   max-width: 34em; }
@@ -22,10 +23,14 @@ figure img { max-width: 100%; height: auto; display: block; } figcaption { color
 .map img { border: 1px solid #ddd; } td:first-child { white-space: nowrap; }
 .note { background: #fff6dd; border-left: 4px solid #e0a800; padding: .4em .8em; margin: .5em 0; }
 .verdict { background: #eef5ee; border-left: 4px solid #2a9d55; padding: .4em .8em; }
+.strip { display: flex; gap: 8px; break-inside: avoid; } .strip figure { flex: 1 1 0; min-width: 0; margin: 0 0 1em; }
+.strip img { width: 100%; image-rendering: pixelated; border: 1px solid #ddd; box-sizing: border-box; }
+p.tile { margin: .8em 0 .2em; break-after: avoid; } pre { font-size: .82em; white-space: pre-wrap; background: #f6f6f4;
+  padding: .8em; overflow-wrap: anywhere; }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
   table { break-inside: avoid; } figure { max-width: 48%; } .crops figure { max-width: 31%; }
-  .crops img { width: 100%; } }
+  .crops img { width: 100%; } .strip figure { max-width: none; } }
 """
 
 

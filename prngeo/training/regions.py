@@ -35,6 +35,8 @@ class Region:
         labels: path of the mask of every labelled target.
         forbidden: windows (in region pixels) that training must not touch: held-out areas and their gap.
         block: name shared by regions of one role that lie closer together than the gap.
+        bounds: (left, bottom, right, top) in its coordinate system, or in pixels with y down if it has none.
+        crs: its coordinate system as WKT; empty if it has none.
     """
 
     key: str
@@ -48,6 +50,8 @@ class Region:
     labels: dict[str, str] = field(default_factory=dict)
     forbidden: tuple[Window, ...] = ()
     block: str = ""
+    bounds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    crs: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def _region(entry: dict[str, object]) -> Region:
     values = dict(entry)
     values["window"] = Window(**values["window"])  # type: ignore[arg-type]
     values["forbidden"] = tuple(Window(**window) for window in values["forbidden"])  # type: ignore[attr-defined]
-    for name in ("gsd", "shape", "targets"):
+    for name in ("gsd", "shape", "targets", "bounds"):
         values[name] = tuple(values[name])  # type: ignore[arg-type]
     return Region(**values)  # type: ignore[arg-type]
 

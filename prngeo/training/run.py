@@ -28,11 +28,12 @@ from prngeo.refine.calibrate import Histogram, Tuned, tune, verdict
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
-from prngeo.training.evaluate import evaluate_tests
+from prngeo.training.evaluate import area_cards, evaluate_tests
 from prngeo.training.folds import Predictor, cross_fit, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.prepare import prepare
 from prngeo.training.regions import CachedRegion, Region, load_regions
+from prngeo.training.report import write_report
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,12 @@ def train(config: TrainConfig, report: Report = silent) -> Path:
     report(Progress(config.name, "test", 0, 1))
     targets = _judge(config, load_regions(cache, "validation"), candidate, runtime)
     judged = write_bundle(folder / "candidate", card.model_copy(update={"targets": targets}), tensors)
-    tests = evaluate_tests(load_regions(cache, "test"), judged, runtime, lambda key: logger.info("test area %s", key))
+    tested = evaluate_tests(config, load_regions(cache, "test"), judged, runtime, report)
+    tests = area_cards(tested.results)
     final = judged.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
     bundle: Bundle = write_bundle(config.out or folder / "bundle", final, tensors)
-    report(Progress(config.name, "test", 1, 1))
-    logger.info("bundle written to %s", bundle.path)
+    page = write_report(config, folder, bundle, regions, tested, runtime.facts(), {})
+    logger.info("bundle written to %s, report to %s", bundle.path, page)
     return bundle.path
 
 
