@@ -27,7 +27,8 @@ figure img { max-width: 100%; height: auto; display: block; } figcaption { color
 .strip img { width: 100%; image-rendering: pixelated; border: 1px solid #ddd; box-sizing: border-box; }
 p.tile { margin: .8em 0 .2em; break-after: avoid; } pre { font-size: .82em; white-space: pre-wrap; background: #f6f6f4;
   padding: .8em; overflow-wrap: anywhere; }
-.key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px; }
+.key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px;
+  outline: 1px solid #ddd; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
   table { break-inside: avoid; } figure { max-width: 48%; } .crops figure { max-width: 31%; }
   .crops img { width: 100%; } .strip figure { max-width: none; } }

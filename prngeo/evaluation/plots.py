@@ -89,7 +89,7 @@ def threshold_curves(drawn: Sequence[Series]) -> str:
             axes.annotate(text, best, (0, 7), textcoords="offset points", color=one.color, fontsize=8)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.legend(loc="lower center", fontsize=8, ncols=2, frameon=False)
+    canvas.legend(loc="outside lower center", fontsize=8, ncols=2, frameon=False)
     return svg(canvas)
 
 

@@ -13,7 +13,7 @@ import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.bias import PATCH, SIZES, bias_maps, headroom, tuned_threshold
-from prngeo.evaluation.bootstrap import pooled
+from prngeo.evaluation.bootstrap import FEW_BLOCKS, pooled
 from prngeo.evaluation.collect import Collected, Judged, collect
 from prngeo.evaluation.inputs import Inputs, Prediction, open_inputs
 from prngeo.evaluation.objects import IOU_THRESHOLDS, object_metrics
@@ -33,9 +33,6 @@ from prngeo.evaluation.wording import counted
 from prngeo.files import staging
 from prngeo.inference.memory import CACHE
 from prngeo.progress import Report, silent
-
-FEW_BLOCKS = 20
-"""Below this number of blocks intervals are called rough."""
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prngeo.config import Role, TrainConfig
-from prngeo.evaluation.run import FEW_BLOCKS
+from prngeo.evaluation.bootstrap import FEW_BLOCKS
 from prngeo.evaluation.wording import counted
 from prngeo.models.bundle import Bundle
 from prngeo.training.curves import Course
@@ -108,17 +108,21 @@ def notes(facts: TrainingFacts) -> list[str]:
                 "threshold; what PRN would have given is shown for comparison."
             )
     for result in facts.results:
-        place = f"{result.target} in {result.source}"
         if not result.true_pixels:
             found.append(
-                f"The test areas hold no {place}: IoU, recall, F1 and what builds on them are undefined. "
-                f"{result.predictions[result.used].pixels['fp']:,} pixels were predicted there."
+                f"The test areas hold no {result.target} in {result.source}: IoU, recall, F1 and what builds on them "
+                f"are undefined. {result.predictions[result.used].pixels['fp']:,} pixels were predicted there."
             )
-        if result.blocks < FEW_BLOCKS:
-            found.append(
-                f"Only {counted(result.blocks, 'block')} of test areas for {place}: intervals are "
-                f"{'left out' if result.blocks < 2 else 'rough'}."
-            )
+    few = [
+        f"{counted(result.blocks, 'block')} for {result.target} in {result.source}"
+        for result in facts.results
+        if result.blocks < FEW_BLOCKS
+    ]
+    if few:
+        found.append(
+            f"The test areas are small: {'; '.join(few)}. Intervals from so few are rough, and from a single one there "
+            "are none; PRN is not called better or worse there."
+        )
     for kind, verb in (("skipped", "skipped"), ("left_out", "left out")):
         count = len(facts.dropped(kind))
         if count:

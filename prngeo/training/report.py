@@ -15,7 +15,7 @@ from prngeo import __version__
 from prngeo.config import TrainConfig
 from prngeo.errors import PrngeoError
 from prngeo.evaluation import plots
-from prngeo.evaluation.bootstrap import RESAMPLES
+from prngeo.evaluation.bootstrap import FEW_BLOCKS, RESAMPLES
 from prngeo.evaluation.metrics import METRICS
 from prngeo.evaluation.page import color_key, figure, page, section, table
 from prngeo.evaluation.results import Figure
@@ -31,7 +31,7 @@ from prngeo.training.facts import ROLES, TrainingFacts, notes, read_split
 from prngeo.training.metrics_file import as_json
 from prngeo.training.regions import Region
 from prngeo.training.split_map import panels, split_map
-from prngeo.training.tile_pictures import tile_strips
+from prngeo.training.tile_pictures import MASK_COLORS, tile_strips
 from prngeo.training.tiles import LEAST_TRUE
 
 REPORT, METRICS_FILE = "report.html", "metrics.json"
@@ -134,8 +134,8 @@ def _quality(facts: TrainingFacts) -> str:
             parts.append(table(headings, [row for result in own for row in _rows(result)], plain=(0, 1)))
     definitions = "; ".join(f"{METRICS[name].label}: {METRICS[name].definition}" for name in COLUMNS)
     text = (
-        f"In brackets: 95 % intervals. {definitions}. Relaxed F1 is that of relaxed precision and recall, which allow "
-        f"{RELAX:g} m."
+        f"In bold: what the model predicts with. In brackets: 95 % intervals. {definitions}. Relaxed F1 is that of "
+        f"relaxed precision and recall, which allow {RELAX:g} m."
     )
     return "".join(parts) + f'<p class="d">{escape(text)}</p>' + _ceilings(facts)
 
@@ -156,7 +156,7 @@ def _rows(result: AreaResult) -> list[list[str]]:
     rows[0][0] = f'{escape(result.source)}<br><span class="d">{escape(about)}</span>'
     if result.gain is not None:
         found = [result.gain.figure(metric) for metric in COLUMNS]
-        told = verdict("iou", found[0])
+        told = verdict("iou", found[0]) if result.blocks >= FEW_BLOCKS else ""
         label = "PRN minus tuned threshold" + (f": {told}" if told else "")
         rows.append(["", escape(label), *(_cell(one, signed=True) for one in found)])
     return rows
@@ -226,7 +226,7 @@ def _curves(facts: TrainingFacts) -> str:
 
 def _tiles(facts: TrainingFacts) -> str:
     used = {result.target: result.used for result in facts.results}
-    parts = [color_key(plots.ERRORS)]
+    parts = [color_key(MASK_COLORS)]
     for target in facts.bundle.card.targets:
         if target in used:
             parts.append(f"<h3>{escape(target)}</h3>" + tile_strips(facts.tiles[target], used[target]))
@@ -326,19 +326,22 @@ def _data(facts: TrainingFacts) -> str:
 def _method(facts: TrainingFacts) -> str:
     card = facts.bundle.card
     text = (
-        "Test areas are predicted as `prngeo predict` does, on their scenes' own pixels, and only labelled pixels "
-        "with data are compared. Intervals are 95 % percentile intervals of a bootstrap over blocks of "
-        f"{BLOCK} pixels, {RESAMPLES} draws, the same for both sides of a difference; they tell how sure a figure is "
-        "for areas like these, not for others. An em dash stands for an undefined figure. All figures are in "
-        f"{METRICS_FILE}."
+        "Only labelled pixels with data are compared, on the scenes' own grids. Intervals are 95 % percentile intervals "
+        f"of a bootstrap over blocks of {BLOCK} pixels, {RESAMPLES} draws, the same for both sides of a difference; they "
+        "tell how sure a figure is for areas like these, not for others. An em dash stands for an undefined figure. "
+        f"All figures are in {METRICS_FILE}."
     )
     rows = [["SHA-256 of the weights", f"<code>{card.weights_sha256}</code>"], ["Seed", str(facts.config.seed)]]
-    rows += [[escape(name.capitalize()), escape(str(value))] for name, value in facts.compute.items()]
+    rows += [
+        [escape(name.capitalize()), escape(str(value))] for name, value in facts.compute.items() if name != "version"
+    ]
     rows += [[f"Time, {escape(stage)}", f"{seconds:,.0f} s"] for stage, seconds in facts.timings.items()]
     rows += [[escape(name), escape(value)] for name, value in facts.versions.items() if value != "not installed"]
-    settings = yaml.safe_dump(facts.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(
+        facts.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
     return (
-        f"<p>{escape(text)}</p>"
+        f"<p>Test areas are predicted as <code>prngeo predict</code> does. {escape(text)}</p>"
         + table(["", ""], rows, plain=(0, 1))
         + f"<h3>Configuration</h3><pre>{escape(settings)}</pre>"
     )

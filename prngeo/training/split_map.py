@@ -41,6 +41,12 @@ class Panel:
     title: str
     shapes: list[tuple[Role | None, Rectangle]]
 
+    @property
+    def aspect(self) -> float:
+        """Height by width of what is drawn."""
+        left, bottom, right, top = zip(*(box for _, box in self.shapes), strict=True)
+        return (max(top) - min(bottom)) / max(max(right) - min(left), 1e-9)
+
 
 def panels(regions: Sequence[Region]) -> list[Panel]:
     """The panels of a split, in the order in which their sources come."""
@@ -81,7 +87,7 @@ def _placed(regions: Sequence[Region]) -> Iterator[tuple[Role | None, Rectangle]
 
 
 def _side_by_side(regions: Sequence[Region]) -> Iterator[tuple[Role | None, Rectangle]]:
-    """Scenes without a system in rows; regions of one scene lie in it as they do."""
+    """Scenes without a system in rows from the top; regions of one scene lie in it as they do."""
     scenes: dict[str, list[Region]] = {}
     for region in regions:
         scenes.setdefault(region.scene, []).append(region)
@@ -91,10 +97,11 @@ def _side_by_side(regions: Sequence[Region]) -> Iterator[tuple[Role | None, Rect
     ]
     step = max(sizes) * 1.15
     columns = math.ceil(math.sqrt(len(scenes) * 1.6))
+    rows = -(-len(scenes) // columns)
     for number, own in enumerate(scenes.values()):
         row, col = divmod(number, columns)
         for region in own:
-            yield from _with_gaps(region, _in_metres(region.window, region.gsd, (col * step, -row * step)))
+            yield from _with_gaps(region, _in_metres(region.window, region.gsd, (col * step, (rows - row) * step)))
 
 
 def _with_gaps(region: Region, box: Rectangle) -> Iterator[tuple[Role | None, Rectangle]]:
@@ -116,10 +123,14 @@ def _in_metres(window: Window, gsd: tuple[float, float], origin: tuple[float, fl
 def split_map(shown: Sequence[Panel]) -> str:
     """The panels as one picture, as image data."""
     columns = min(_COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+    wide = _WIDTH / _COLUMNS if columns > 1 else _WIDTH / 2
+    heights = [
+        min(4.5, max(0.8, wide * max(panel.aspect for panel in shown[start : start + columns]))) + 0.9
+        for start in range(0, len(shown), columns)
+    ]
     with plots.styled():
-        canvas = Canvas(figsize=(_WIDTH * max(0.55, columns / _COLUMNS), 3.4 * rows + 0.5), layout="constrained")
-        grid = canvas.subplots(rows, columns, squeeze=False)
+        canvas = Canvas(figsize=(wide * columns, sum(heights) + 0.4), layout="constrained")
+        grid = canvas.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for number, axes in enumerate(grid.flat):
         if number < len(shown):
             _draw(axes, shown[number])

@@ -17,7 +17,10 @@ from prngeo.training.regions import IGNORE
 from prngeo.training.tiles import Ranking, Tile
 
 _MAP = "RdBu_r"
-_UNKNOWN = np.array([225, 225, 225], np.uint8)
+_GRAY = "#d4d4d4"
+_UNKNOWN = np.array([int(_GRAY[1:3], 16)] * 3, np.uint8)
+MASK_COLORS = (*plots.ERRORS[:-1], (_GRAY, "unlabelled or without data"))
+"""What the colors of masks mean."""
 _LEAST_REACH = 0.5  # logits: a correction of next to nothing should look so
 
 
@@ -66,7 +69,7 @@ def _css(color: tuple[float, float, float, float]) -> str:
 
 
 def _strip(title: str, tile: Tile, used: str, reach: float | None) -> str:
-    where = f"{Path(tile.scene).name.replace('synth:', 'town, ')}, row {tile.window.row}, column {tile.window.col}"
+    where = f"{Path(tile.scene).name.replace('synth:seed=', 'town ')}, row {tile.window.row}, column {tile.window.col}"
     caption = f"{title}: {tile.source}, {where}"
     pictures = [(plots.jpeg(tile.image), "Image"), (plots.png(_truth(tile)), "Truth")]
     for name, label in ((TUNED, "Base network"), (PRN, "PRN")):
@@ -88,7 +91,8 @@ def _errors(tile: Tile, name: str) -> NDArray[np.uint8]:
     """As the error maps of an evaluation."""
     known, true, mask = tile.truth != IGNORE, tile.truth == 1, tile.masks[name]
     shares = np.stack([mask & true, mask & ~true, true & ~mask], -1) & known[..., None]
-    return plots.error_colors(shares.astype(float), known.astype(float))
+    colors = plots.error_colors(shares.astype(float), known.astype(float))
+    return np.where(known[..., None], colors, _UNKNOWN)
 
 
 def _bias(correction: NDArray[np.float16], truth: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:

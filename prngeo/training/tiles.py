@@ -46,8 +46,8 @@ class Ranking:
     """The tiles with the largest and the smallest IoU of all that are offered.
 
     Attributes:
-        best: (IoU, tile), the largest first.
-        worst: the smallest first; a tile can be in both while few are known.
+        best: (IoU, tile), the largest first, of equal ones the earlier first.
+        worst: the smallest first, of equal ones the later first; a tile can be in both.
         ranked: number of tiles offered.
     """
 
@@ -59,17 +59,17 @@ class Ranking:
         """Keep a tile if it is among the best or the worst so far; only then is it made."""
         self.ranked += 1
         high = len(self.best) < KEPT or iou > self.best[-1][0]
-        low = len(self.worst) < KEPT or iou < self.worst[-1][0]
+        low = len(self.worst) < KEPT or iou <= self.worst[-1][0]
         if not (high or low):
             return
         entry = (iou, make())
         if high:
             self.best = sorted([*self.best, entry], key=lambda pair: -pair[0])[:KEPT]
         if low:
-            self.worst = sorted([*self.worst, entry], key=lambda pair: pair[0])[:KEPT]
+            self.worst = sorted([entry, *self.worst], key=lambda pair: pair[0])[:KEPT]
 
     @property
     def shown(self) -> tuple[list[Tile], list[Tile]]:
-        """Best and worst tiles, none twice."""
-        best = [tile for _, tile in self.best]
-        return best, [tile for _, tile in self.worst if all(tile is not other for other in best)]
+        """Best and worst tiles; of few tiles half are best, and none is both."""
+        best = [tile for _, tile in self.best[: (self.ranked + 1) // 2]]
+        return best, [tile for _, tile in self.worst[: self.ranked // 2]]
