@@ -326,10 +326,10 @@ def _data(facts: TrainingFacts) -> str:
 def _method(facts: TrainingFacts) -> str:
     card = facts.bundle.card
     text = (
-        "Only labelled pixels with data are compared, on the scenes' own grids. Intervals are 95 % percentile intervals "
-        f"of a bootstrap over blocks of {BLOCK} pixels, {RESAMPLES} draws, the same for both sides of a difference; they "
-        "tell how sure a figure is for areas like these, not for others. An em dash stands for an undefined figure. "
-        f"All figures are in {METRICS_FILE}."
+        "Only labelled pixels with data are compared, on the scenes' own grids. Intervals are 95 % percentile "
+        f"intervals of a bootstrap over blocks of {BLOCK} pixels, {RESAMPLES} draws, the same for both sides of a "
+        "difference; they tell how sure a figure is for areas like these, not for others. An em dash stands for an "
+        f"undefined figure. All figures are in {METRICS_FILE}."
     )
     rows = [["SHA-256 of the weights", f"<code>{card.weights_sha256}</code>"], ["Seed", str(facts.config.seed)]]
     rows += [
