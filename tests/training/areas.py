@@ -34,7 +34,7 @@ def stripes(shape, step=40, width=7):
 
 
 @contextmanager
-def _plain_pixels():
+def plain_pixels():
     """A scene without a coordinate system is no mistake here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -46,7 +46,7 @@ def region(folder, name="scene", labels=None, shape=(600, 700), window=None, rol
     path = write_scene(folder / f"{name}.tif", *shape, **scene)
     labels = stripes(shape) if labels is None else labels
     window = window or Window(0, 0, *shape)
-    with _plain_pixels(), rasterio.open(path) as file:
+    with plain_pixels(), rasterio.open(path) as file:
         pixels = np.moveaxis(file.read(), 0, -1).astype(np.uint8)
         valid = file.dataset_mask() > 0
         gsd = (abs(file.transform.a), abs(file.transform.e))
@@ -71,6 +71,12 @@ def region(folder, name="scene", labels=None, shape=(600, 700), window=None, rol
     )
     image = np.concatenate([pixels, valid[..., None] * np.uint8(255)], -1)
     return CachedRegion(found, image[here], labels[here])
+
+
+def values(path):
+    """(H, W) of a raster's first band."""
+    with plain_pixels(), rasterio.open(path) as file:
+        return file.read(1)
 
 
 def judged(model, regions, **values):
