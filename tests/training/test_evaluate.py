@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ from prngeo.training import count
 from prngeo.training.evaluate import area_cards
 from prngeo.training.tiles import KEPT, Ranking
 from tests.conftest import make_tiny_model
-from tests.training.areas import changed, judged, of, region, stripes
+from tests.training.areas import changed, judged, of, region, stripes, values
 
 SHAPE, BLOCK = (230, 290), 128
 SHARED = ("iou", "precision", "recall", "f1", "accuracy", "relaxed_f1", "average_precision", "calibration_error")
@@ -133,8 +132,7 @@ def test_an_area_is_judged_on_its_own_pixels_of_the_scene(exact, tmp_path):
     area = region(tmp_path, shape=SHAPE, window=window)
     found = of(judged(exact, [area]), "roads")
     mask = predicted(area, exact, tmp_path / "out")["roads"][0]
-    with rasterio.open(mask) as file:
-        mine = file.read(1)[30:163, 40:241] == 1
+    mine = values(mask)[30:163, 40:241] == 1
     true = stripes(SHAPE)[30:163, 40:241, 0] == 1
     assert found.known_pixels == true.size
     assert found.predictions["prn"].metrics["iou"].value == pytest.approx((mine & true).sum() / (mine | true).sum())
@@ -153,8 +151,7 @@ def test_scenes_of_other_systems_and_pixel_sizes_are_judged_each_by_its_source(e
     expected = evaluated(mask, tmp_path / "coarse_roads.tif").prediction
     assert_same(of(found, "roads", "b").predictions["tuned"].metrics, expected.metrics)
     mask = predicted(plain, exact, tmp_path / "plain", gsd=1.0)["roads"][0]
-    with rasterio.open(mask) as file:
-        mine, true = file.read(1) == 1, stripes((128, 128))[..., 0] == 1
+    mine, true = values(mask) == 1, stripes((128, 128))[..., 0] == 1
     assert of(found, "roads", "c").predictions["prn"].pixels["tp"] == (mine & true).sum()
 
 
@@ -212,8 +209,7 @@ def test_without_validation_prn_is_judged_at_a_half_and_not_used(exact, tmp_path
 
 
 def test_the_ceiling_is_that_of_all_thresholds_of_patches(place, tested, written):
-    with rasterio.open(written["tuned"]["roads"][1]) as file:
-        levels = file.read(1)
+    levels = values(written["tuned"]["roads"][1])
     labels = np.where(levels == 255, 255, place[0].labels[..., 0]).astype(np.uint8)
     hits, union = oracle_counts(levels.astype(np.float32), labels, count.PATCH)
     found = of(tested, "roads").ceiling
