@@ -27,6 +27,7 @@ figure img { max-width: 100%; height: auto; display: block; } figcaption { color
 .strip img { width: 100%; image-rendering: pixelated; border: 1px solid #ddd; box-sizing: border-box; }
 p.tile { margin: .8em 0 .2em; break-after: avoid; } pre { font-size: .82em; white-space: pre-wrap; background: #f6f6f4;
   padding: .8em; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px;
   outline: 1px solid #ddd; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
@@ -62,7 +63,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], plain: Sequenc
         "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>\n"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
 def figure(source: str, alt: str, caption: str) -> str:

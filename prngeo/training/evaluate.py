@@ -90,7 +90,7 @@ class AreaResult:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Findings:
     """What the test areas say of a model.
 
     Attributes:
@@ -106,7 +106,7 @@ class Tested:
 
 def evaluate_tests(
     config: TrainConfig, regions: Sequence[CachedRegion], bundle: Bundle, networks: Networks, report: Report = silent
-) -> Tested:
+) -> Findings:
     """Judge a model on its test areas, data set by data set; a pure function of the model and the cache.
 
     Args:
@@ -121,7 +121,7 @@ def evaluate_tests(
     """
     started = time.monotonic()
     areas, tiles = count_tests(config, regions, bundle, networks, report)
-    return Tested([_result(area) for area in areas], tiles, time.monotonic() - started)
+    return Findings([_result(area) for area in areas], tiles, time.monotonic() - started)
 
 
 def _result(area: Area) -> AreaResult:

@@ -26,7 +26,7 @@ from prngeo.inspection.system import versions
 from prngeo.models.bundle import Bundle
 from prngeo.training.count import BASE, BLOCK, PRN, RELAX, TUNED
 from prngeo.training.curves import LOSS, VALIDATION, loss_curve, read_log, validation_curve
-from prngeo.training.evaluate import AreaResult, Tested
+from prngeo.training.evaluate import AreaResult, Findings
 from prngeo.training.facts import ROLES, TrainingFacts, notes, read_split
 from prngeo.training.metrics_file import as_json
 from prngeo.training.regions import Region
@@ -47,7 +47,7 @@ def write_report(
     folder: Path,
     bundle: Bundle,
     regions: Sequence[Region],
-    tested: Tested,
+    tested: Findings,
     compute: Mapping[str, str | int],
     timings: Mapping[str, float],
 ) -> Path:
