@@ -24,7 +24,8 @@ figure img { max-width: 100%; height: auto; display: block; } figcaption { color
 .note { background: #fff6dd; border-left: 4px solid #e0a800; padding: .4em .8em; margin: .5em 0; }
 .verdict { background: #eef5ee; border-left: 4px solid #2a9d55; padding: .4em .8em; }
 .strip { display: flex; gap: 8px; break-inside: avoid; } .strip figure { flex: 1 1 0; min-width: 0; margin: 0 0 1em; }
-.strip img { width: 100%; image-rendering: pixelated; border: 1px solid #ddd; box-sizing: border-box; }
+.strip img { width: 100%; aspect-ratio: 1; object-fit: contain;
+  image-rendering: pixelated; border: 1px solid #ddd; box-sizing: border-box; }
 p.tile { margin: .8em 0 .2em; break-after: avoid; } pre { font-size: .82em; white-space: pre-wrap; background: #f6f6f4;
   padding: .8em; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from prngeo.evaluation.bias import Headroom
@@ -124,6 +125,7 @@ def reliability_diagram(drawn: Sequence[Series]) -> str:
     upper.legend(loc="upper left", fontsize=8, frameon=False)
     upper.set_ylim(0, 1)
     lower.set_yscale("log")
+    lower.yaxis.set_minor_formatter(NullFormatter())
     lower.set_ylabel("share of pixels")
     lower.set_xlabel("predicted probability")
     lower.set_xlim(0, 1)

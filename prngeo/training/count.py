@@ -34,7 +34,7 @@ from prngeo.tiling.dilate import dilate
 from prngeo.tiling.grid import Grid, Window
 from prngeo.training.logits import IN_MEMORY
 from prngeo.training.regions import IGNORE, CachedRegion, Region
-from prngeo.training.tiles import LEAST_TRUE, Ranking, Tile
+from prngeo.training.tiles import Ranking, Tile, worth_showing
 
 BLOCK = 512
 """Side of a bootstrap block, and of a tile that is shown, in scene pixels."""
@@ -222,7 +222,7 @@ def _count(area: Area, item: CachedRegion, part: _Part, tiles: Ranking) -> bool:
         area.rows.setdefault(name, []).append(row)
         masks[name] = mask[here]
         ious[name] = row["tp"] / max(1, row["tp"] + row["fp"] + row["fn"])
-    if np.count_nonzero(known & true[here]) >= LEAST_TRUE * known.size:
+    if worth_showing(known, true[here], min(BLOCK, item.region.shape[0]) * min(BLOCK, item.region.shape[1])):
         tiles.offer(
             ious[plan.used], lambda: _tile(area, item, part, masks, ious, np.where(known, labels[here], IGNORE))
         )

@@ -103,8 +103,8 @@ def notes(facts: TrainingFacts) -> list[str]:
             )
         elif not target.refine:
             found.append(
-                f"PRN is off for {name}: on the validation areas its IoU is {target.gate.refined_iou:.3f}, that of the "
-                f"single threshold {target.gate.base_iou:.3f}. The model predicts with the base network and its tuned "
+                f"PRN is off for {name}: on the validation areas its IoU is {target.gate.refined_iou:.4f}, that of the "
+                f"single threshold {target.gate.base_iou:.4f}. The model predicts with the base network and its tuned "
                 "threshold; what PRN would have given is shown for comparison."
             )
     for result in facts.results:

@@ -32,7 +32,7 @@ from prngeo.training.metrics_file import as_json
 from prngeo.training.regions import Region
 from prngeo.training.split_map import panels, split_map
 from prngeo.training.tile_pictures import MASK_COLORS, tile_strips
-from prngeo.training.tiles import LEAST_TRUE
+from prngeo.training.tiles import LEAST_KNOWN, LEAST_TRUE
 
 REPORT, METRICS_FILE = "report.html", "metrics.json"
 COLUMNS = ("iou", "precision", "recall", "f1", "relaxed_f1")
@@ -231,8 +231,8 @@ def _tiles(facts: TrainingFacts) -> str:
         if target in used:
             parts.append(f"<h3>{escape(target)}</h3>" + tile_strips(facts.tiles[target], used[target]))
     text = (
-        f"Tiles of {BLOCK} pixels, ranked by the IoU of the mask that the model gives; those with less than "
-        f"{LEAST_TRUE:.1%} true pixels are not ranked."
+        f"Tiles of {BLOCK} pixels, ranked by the IoU of the mask that the model gives. Those with less than "
+        f"{LEAST_KNOWN:.0%} labelled or less than {LEAST_TRUE:.1%} true pixels are not ranked."
     )
     return f"<p>{text}</p>" + "".join(parts)
 
@@ -256,7 +256,7 @@ def _split(facts: TrainingFacts) -> str:
         "Train to validation",
         "Train to test",
     ]
-    caption = "Where the areas of each role lie."
+    caption = "Where the areas of each role lie; scenes without a coordinate system lie side by side, to scale."
     drawn = figure(split_map(panels(facts.regions)), "Map of the split", caption) if facts.regions else ""
     text = (
         "A scene can hold areas of several roles. The last two columns are the smallest distances between training "
@@ -293,7 +293,7 @@ def _training(facts: TrainingFacts) -> str:
             figure(
                 validation_curve(courses),
                 "IoU on the validation areas",
-                "IoU of the base network on validation areas at 0.5. It chose the network that was kept, so it says "
+                "IoU of the base network on validation areas. It chose the network that was kept, so it says "
                 "nothing of quality elsewhere.",
             )
         )

@@ -34,7 +34,7 @@ class Panel:
     """What is drawn together.
 
     Attributes:
-        title: source and coordinate system.
+        title: source and coordinate system, on two lines.
         shapes: (role, or None for a gap where nothing is trained; left, bottom, right, top in metres).
     """
 
@@ -54,14 +54,14 @@ def panels(regions: Sequence[Region]) -> list[Panel]:
     for region in regions:
         groups.setdefault((region.source, region.crs), []).append(region)
     return [
-        Panel(f"{source}, {_system(crs)}", list(_placed(own) if crs else _side_by_side(own)))
+        Panel(f"{source}\n{_system(crs)}", list(_placed(own) if crs else _side_by_side(own)))
         for (source, crs), own in groups.items()
     ]
 
 
 def _system(wkt: str) -> str:
     if not wkt:
-        return "no coordinate system: scenes side by side"
+        return "no coordinate system"
     import pyproj
 
     system = pyproj.CRS.from_wkt(wkt)
@@ -123,7 +123,7 @@ def _in_metres(window: Window, gsd: tuple[float, float], origin: tuple[float, fl
 def split_map(shown: Sequence[Panel]) -> str:
     """The panels as one picture, as image data."""
     columns = min(_COLUMNS, len(shown))
-    wide = _WIDTH / _COLUMNS if columns > 1 else _WIDTH / 2
+    wide = _WIDTH / max(2, columns)
     heights = [
         min(4.5, max(0.8, wide * max(panel.aspect for panel in shown[start : start + columns]))) + 0.9
         for start in range(0, len(shown), columns)

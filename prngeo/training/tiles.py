@@ -12,8 +12,23 @@ from prngeo.tiling.grid import Window
 
 KEPT = 3
 """Tiles kept at either end."""
-LEAST_TRUE = 0.005
-"""Share of a tile's pixels that must be true for it to be ranked: the IoU of a handful of pixels says little."""
+LEAST_KNOWN, LEAST_TRUE = 0.5, 0.005
+"""Shares of a tile's pixels that must be labelled, and true, for it to be ranked.
+
+The IoU of a sliver at the edge, or of a handful of pixels, says little.
+"""
+
+
+def worth_showing(known: NDArray[np.bool_], true: NDArray[np.bool_], whole: int) -> bool:
+    """True if a tile is ranked.
+
+    Args:
+        known: (h, w) its labelled pixels.
+        true: (h, w) pixels of the target.
+        whole: pixels of a whole tile.
+    """
+    shares = np.count_nonzero(known) / whole, np.count_nonzero(known & true) / whole
+    return shares[0] >= LEAST_KNOWN and shares[1] >= LEAST_TRUE
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def test_tiles_show_what_was_judged(tested, place):
     scene, _ = place
     best, worst = tested.tiles["roads"].shown
     tiles = [*best, *worst]
-    assert len({tile.window for tile in tiles}) == len(tiles) == tested.tiles["roads"].ranked == 5
+    assert len({tile.window for tile in tiles}) == len(tiles) == tested.tiles["roads"].ranked == 3
     for tile in tiles:
         here = tile.window.within(Window(0, 0, *SHAPE))
         np.testing.assert_array_equal(tile.image, scene.image[here][..., :3])

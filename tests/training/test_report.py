@@ -172,7 +172,7 @@ def test_the_figures_are_those_of_the_test_areas(full, tested):
 
 def test_a_closed_gate_is_told_with_what_prn_would_have_given(full):
     _, page, metrics = full
-    start = "PRN is off for buildings: on the validation areas its IoU is 0.600"
+    start = "PRN is off for buildings: on the validation areas its IoU is 0.6000"
     assert any(text.startswith(start) for text in metrics["notes"])
     assert not any("PRN is off for roads" in text for text in metrics["notes"])
     assert page.count("PRN (off, for comparison)") == 2
@@ -257,7 +257,7 @@ def test_a_log_is_read_as_far_as_it_goes(tmp_path):
 def test_every_source_has_a_panel_for_each_system_and_areas_lie_in_it_in_metres(areas):
     regions = [one.region for one in train_and_held(areas)]
     north, south = panels(regions)
-    assert (north.title, south.title) == ("a, EPSG:32631", "b, EPSG:32733")
+    assert (north.title, south.title) == ("a\nEPSG:32631", "b\nEPSG:32733")
     assert [role for role, _ in north.shapes] == ["test", "train", None, "validation"]
     boxes = [box for _, box in north.shapes]
     assert boxes[1] == pytest.approx((200, 0, 264, 64))
