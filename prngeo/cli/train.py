@@ -34,12 +34,15 @@ def train(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
         folder = prngeo.train(checked, report)
+    page = checked.work / checked.name / "report.html"
     if progress is Shown.json:
-        typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())}), err=True)
+        told = {"report": str(page.resolve())} if page.exists() else {}
+        typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())} | told), err=True)
         return
-    from prngeo.cli.cards import print_tests
-    from prngeo.models.bundle import open_bundle
+    if page.exists():
+        from prngeo.cli.cards import print_tests
+        from prngeo.models.bundle import open_bundle
 
-    print_tests(open_bundle(folder).card)
-    typer.echo(f"Report in {checked.work / checked.name / 'report.html'}.", err=True)
+        print_tests(open_bundle(folder).card)
+        typer.echo(f"Report in {page}, its figures in metrics.json beside it.", err=True)
     typer.echo(f"Model in {folder}; use it with `prngeo predict SCENE -m {folder}`.", err=True)
