@@ -59,13 +59,20 @@ def print_card(bundle: Bundle) -> None:
 
 def print_tests(card: Card) -> None:
     """What a model reaches on its test areas, if it has any."""
-    if card.tests:
-        headings = ["target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]"]
-        if any(test.base_relaxed_f1 is not None for test in card.tests):
-            headings += ["relaxed F1", "with PRN"]
-        rows = [row[: len(headings)] for row in _test_rows(card)]
-        title = "Test areas, neither trained nor tuned on"
-        console().print(table(headings, rows, title=title, right=headings[2:]))
+    if not card.tests:
+        return
+    out = console()
+    headings = ["target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]"]
+    title = "Test areas, neither trained nor tuned on"
+    out.print(table(headings, _test_rows(card), title=title, right=headings[2:]))
+    relaxed = [
+        (test.target, test.source, *_change(test.base_relaxed_f1, test.refined_relaxed_f1))
+        for test in card.tests
+        if test.base_relaxed_f1 is not None and test.refined_relaxed_f1 is not None
+    ]
+    if relaxed:
+        headings = ["target", "test data", "relaxed F1 (3 m)", "with PRN", "change"]
+        out.print(table(headings, relaxed, right=headings[2:]))
 
 
 def print_prn(bundle: PrnBundle) -> None:
@@ -165,7 +172,6 @@ def _test_rows(card: Card) -> list[tuple[str, ...]]:
             f"{test.base_iou:.3f} {_interval(test.base_interval)}",
             f"{test.refined_iou:.3f} {_interval(test.refined_interval)}",
             f"{test.refined_iou - test.base_iou:+.3f} {_interval(test.gain_interval, '+')}",
-            *("" if value is None else f"{value:.3f}" for value in (test.base_relaxed_f1, test.refined_relaxed_f1)),
         )
         for test in card.tests
     ]

@@ -44,8 +44,9 @@ class Panel:
     @property
     def aspect(self) -> float:
         """Height by width of what is drawn."""
-        left, bottom, right, top = zip(*(box for _, box in self.shapes), strict=True)
-        return (max(top) - min(bottom)) / max(max(right) - min(left), 1e-9)
+        boxes = [box for _, box in self.shapes]
+        height = max(box[3] for box in boxes) - min(box[1] for box in boxes)
+        return height / max(max(box[2] for box in boxes) - min(box[0] for box in boxes), 1e-9)
 
 
 def panels(regions: Sequence[Region]) -> list[Panel]:

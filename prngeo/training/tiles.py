@@ -27,8 +27,8 @@ def worth_showing(known: NDArray[np.bool_], true: NDArray[np.bool_], whole: int)
         true: (h, w) pixels of the target.
         whole: pixels of a whole tile.
     """
-    shares = np.count_nonzero(known) / whole, np.count_nonzero(known & true) / whole
-    return shares[0] >= LEAST_KNOWN and shares[1] >= LEAST_TRUE
+    labelled, positive = int(np.count_nonzero(known)), int(np.count_nonzero(known & true))
+    return labelled >= LEAST_KNOWN * whole and positive >= LEAST_TRUE * whole
 
 
 @dataclass(frozen=True)
