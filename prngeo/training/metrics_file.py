@@ -16,7 +16,7 @@ from prngeo.training.facts import ROLES, TrainingFacts, notes
 
 UNITS = {
     "iou": "0..1, as all metrics",
-    "pixels": "scene pixels",
+    "pixels": "scene pixels; of areas of the split with their unlabelled parts and gaps",
     "threshold": "probability, 0..1",
     "temperature": "probability = sigmoid(logit / temperature)",
     "smallest_distance_m": "metres from training areas to those of the role, by source",

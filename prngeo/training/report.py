@@ -319,6 +319,7 @@ def _data(facts: TrainingFacts) -> str:
         )
     headings = ["Source", "Targets", *(f"{role.capitalize()}, Mpx" for role in ROLES), "License"]
     return table(headings, rows, plain=(0, 1, len(headings) - 1)) + (
+        '<p class="d">Megapixels of the areas, with their unlabelled parts and gaps.</p>'
         f"<p>License of the model: {escape(facts.bundle.card.license)}.</p>"
     )
 
