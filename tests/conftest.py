@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,16 @@ def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Expo
     from prngeo.export import export_model
 
     return export_model(tiny_model, "onnx", tmp_path_factory.mktemp("export") / "onnx")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless browser, for tests marked `in_browser`."""
+    from tests.browser import start
+
+    driver = start()
+    yield driver
+    driver.quit()
 
 
 def make_tiny_model(folder: Path, *, refiner_scale: float = 0.05, window: int = 256, tile: int = 128) -> Path:

@@ -49,10 +49,7 @@ def print_card(bundle: Bundle) -> None:
     if sources:
         headings = ("target", "validation data", "IoU", "with PRN", "change")
         out.print(table(headings, sources, title="The gate by data set", right=headings[2:]))
-    if card.tests:
-        tests = ("target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]")
-        title = "Test areas, neither trained nor tuned on"
-        out.print(table(tests, _test_rows(card), title=title, right=tests[2:]))
+    print_tests(card)
     if card.data:
         data = [
             (item.name, ", ".join(item.targets), str(item.scenes), f"{item.megapixels:g}", item.license)
@@ -60,6 +57,24 @@ def print_card(bundle: Bundle) -> None:
         ]
         headings = ("data set", "targets", "scenes", "Mpx", "license")
         out.print(table(headings, data, title="Training data", right=headings[2:4]))
+
+
+def print_tests(card: Card) -> None:
+    """What a model reaches on its test areas, if it has any."""
+    if not card.tests:
+        return
+    out = console()
+    headings = ["target", "test data", "scenes", "Mpx", "IoU [95 %]", "with PRN [95 %]", "change [95 %]"]
+    title = "Test areas, neither trained nor tuned on"
+    out.print(table(headings, _test_rows(card), title=title, right=headings[2:]))
+    relaxed = [
+        (test.target, test.source, *_change(test.base_relaxed_f1, test.refined_relaxed_f1))
+        for test in card.tests
+        if test.base_relaxed_f1 is not None and test.refined_relaxed_f1 is not None
+    ]
+    if relaxed:
+        headings = ["target", "test data", "relaxed F1 (3 m)", "with PRN", "change"]
+        out.print(table(headings, relaxed, right=headings[2:]))
 
 
 def print_prn(bundle: PrnBundle) -> None:
@@ -183,7 +198,9 @@ def _change(base: float, refined: float) -> tuple[str, str, str]:
     return f"{base:.3f}", f"{refined:.3f}", f"{refined - base:+.3f}"
 
 
-def _interval(interval: tuple[float, float], sign: str = "") -> str:
+def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
+    if interval is None:
+        return ""
     low, high = (format(value, f"{sign}.3f") for value in interval)
     return f"[{low}, {high}]"
 

@@ -18,7 +18,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,10 +157,20 @@ def headroom(patches: PatchHistograms, size: int, tuned: float) -> Headroom:
 
 def joint_oracle(patches: PatchHistograms, size: int) -> float:
     """Pooled IoU of jointly optimal thresholds of all patches of one size; NaN without a true pixel."""
+    return joint_iou(lambda: (part for _, part in patches.strips(size)))
+
+
+def joint_iou(parts: Callable[[], Iterable[Floats]]) -> float:
+    """Pooled IoU of jointly optimal thresholds; NaN without a true pixel.
+
+    Args:
+        parts: called until the optimum is found; gives the patches as arrays (..., 2, LEVELS). Those without a true
+            pixel may be left out: nothing is predicted there.
+    """
     best = 0.0
     while True:
         reached = _Reached()
-        for _, part in patches.strips(size):
+        for part in parts():
             reached.add(part, _cuts(part, best))
         if not reached.iou > best:
             return reached.iou if reached.union else float("nan")

@@ -18,6 +18,8 @@ Table = Mapping[str, Floats]
 Metrics = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 
 RESAMPLES = 1000
+FEW_BLOCKS = 20
+"""Below this number of blocks intervals are called rough."""
 INTERVAL = (2.5, 97.5)
 """Percentiles of the 95 % interval."""
 

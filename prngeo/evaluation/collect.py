@@ -16,7 +16,7 @@ from prngeo.evaluation.inputs import Inputs, Prediction
 from prngeo.evaluation.objects import Labels, Matching, Numbered, Objects, Overlaps, block_counts, match
 from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.picture import Picture
-from prngeo.evaluation.pixel import LEVELS, Floats
+from prngeo.evaluation.pixel import LEVELS, Floats, mask_flags
 from prngeo.evaluation.scores import ScoreCounts
 from prngeo.progress import Progress, Report
 from prngeo.raster.sources import Reading, Source
@@ -169,13 +169,8 @@ class _Run:
         near_truth, edge_true = dilate(truth.mask, *self.relax)[here], self._edge(truth)[here]
         for one, reading, score in zip(self.counting, readings, scores, strict=True):
             predicted, edge = reading.mask[here] & known, self._edge(reading)[here]
-            flags = {
-                "tp": predicted & true,
-                "fp": predicted & ~true,
-                "fn": true & ~predicted,
-                "tn": known & ~true & ~predicted,
-                "near_predicted": predicted & near_truth,
-                "near_true": true & dilate(reading.mask, *self.relax)[here],
+            near = dilate(reading.mask, *self.relax)[here]
+            flags = mask_flags(predicted, true, known, near, near_truth) | {
                 "edge_common": edge & edge_true & known,
                 "edge_any": (edge | edge_true) & known,
             }

@@ -26,7 +26,7 @@ from prngeo.evaluation.metrics import METRICS, block_gain, block_iou, figures
 from prngeo.evaluation.options import EvaluateOptions
 from prngeo.evaluation.pixel import ratio
 from prngeo.evaluation.report import render
-from prngeo.evaluation.results import Evaluation, Judgement
+from prngeo.evaluation.results import Evaluation, Judgement, plain
 from prngeo.files import publish, refuse_existing, refuse_inputs
 from prngeo.qgis.report_styles import bias_style, block_style, threshold_style
 from prngeo.qgis.styles import write_sidecar
@@ -94,7 +94,7 @@ def as_json(result: Evaluation, options: EvaluateOptions) -> dict[str, Any]:
     return {
         "prngeo": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{field.name: _plain(getattr(result, field.name)) for field in fields(result) if field.name not in skipped},
+        **{field.name: plain(getattr(result, field.name)) for field in fields(result) if field.name not in skipped},
         "predictions": [_judgement(one) for one in result.predictions],
         "definitions": {name: metric.definition for name, metric in METRICS.items()},
         "interval": f"95 %, percentile bootstrap over blocks, {RESAMPLES} draws, seed 0",
@@ -103,21 +103,13 @@ def as_json(result: Evaluation, options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _judgement(one: Judgement) -> dict[str, Any]:
-    content = {field.name: _plain(getattr(one, field.name)) for field in fields(one) if field.name != "diagnosis"}
+    content = {field.name: plain(getattr(one, field.name)) for field in fields(one) if field.name != "diagnosis"}
     if one.diagnosis is not None:
         found = one.diagnosis
         content["diagnosis"] = {
-            field.name: _plain(getattr(found, field.name)) for field in fields(found) if field.name != "maps"
+            field.name: plain(getattr(found, field.name)) for field in fields(found) if field.name != "maps"
         }
     return content
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def block_layer(result: Evaluation, inputs: Inputs) -> gpd.GeoDataFrame:

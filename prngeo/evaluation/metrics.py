@@ -81,7 +81,8 @@ def figures(counts: Mapping[str, Floats]) -> dict[str, Floats]:
     tp, fp, fn = counts["tp"], counts["fp"], counts["fn"]
     found = mask_metrics(tp, fp, fn, counts["tn"])
     found |= relaxed_metrics(counts["near_predicted"], tp + fp, counts["near_true"], tp + fn)
-    found["boundary_iou"] = np.where(tp + fn > 0, ratio(counts["edge_common"], counts["edge_any"]), np.nan)
+    if "edge_any" in counts:
+        found["boundary_iou"] = np.where(tp + fn > 0, ratio(counts["edge_common"], counts["edge_any"]), np.nan)
     if "levels" in counts:
         found["average_precision"] = average_precision(counts["levels"])
         found["calibration_error"] = calibration_error(counts["levels"], counts["bins"])

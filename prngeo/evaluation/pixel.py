@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from prngeo.raster.values import SLACK
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 STEP = 0.004
 """Width of a level of probability; prngeo's own rasters store exactly these steps."""
@@ -71,6 +72,29 @@ def mask_metrics(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> dict[str, Fl
         "recall": ratio(tp, true),
         "f1": np.where(true > 0, ratio(2 * tp, true + tp + fp), np.nan),
         "accuracy": ratio(tp + tn, true + fp + tn),
+    }
+
+
+def mask_flags(
+    predicted: Flags, true: Flags, known: Flags, near_predicted: Flags, near_true: Flags
+) -> dict[str, Flags]:
+    """The pixels that `mask_metrics` and `relaxed_metrics` count.
+
+    Args:
+        predicted: (h, w) bool.
+        true: of the truth.
+        known: pixels that are compared.
+        near_predicted: within the tolerance of a predicted pixel.
+        near_true: within the tolerance of a true pixel.
+    """
+    predicted, true = predicted & known, true & known
+    return {
+        "tp": predicted & true,
+        "fp": predicted & ~true,
+        "fn": true & ~predicted,
+        "tn": known & ~true & ~predicted,
+        "near_predicted": predicted & near_true,
+        "near_true": true & near_predicted,
     }
 
 

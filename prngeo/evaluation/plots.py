@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from prngeo.evaluation.bias import Headroom
@@ -17,11 +19,19 @@ from prngeo.evaluation.collect import Collected
 from prngeo.evaluation.objects import IOU_THRESHOLDS
 from prngeo.evaluation.picture import Picture
 from prngeo.evaluation.pixel import Floats
-from prngeo.evaluation.results import Judgement
+from prngeo.evaluation.results import Curves, Judgement
 
 HIT, FALSE, MISSED = "#2a9d55", "#d1495b", "#2f6db5"
 """Colors of true positives, false positives and false negatives."""
 BACKGROUND, UNKNOWN = "#f1f0ea", "#ffffff"
+ERRORS = (
+    (HIT, "found"),
+    (FALSE, "false alarm"),
+    (MISSED, "missed"),
+    (BACKGROUND, "background"),
+    (UNKNOWN, "not compared"),
+)
+"""What the colors of error maps mean."""
 NAMES = {"prediction": "#1d3557", "baseline": "#e08a1e"}
 """Colors of the two predictions."""
 _SIZE = (5.2, 3.6)  # inches
@@ -35,74 +45,96 @@ _STYLE: Any = {
 }
 
 
-def threshold_curves(judged: Sequence[Judgement]) -> str:
-    """IoU, precision and recall over the threshold, the one used and the best one marked."""
-    canvas, axes = _axes("threshold (probability)", "")
-    first = judged[0]
-    for one in judged:
-        if one.curves is None:
-            continue
-        color = NAMES[one.name]
-        axes.plot(one.curves.threshold, _values(one.curves.iou), color=color, label=f"IoU, {one.name}")
-        if one is first:
-            axes.plot(one.curves.threshold, _values(one.curves.precision), "--", color="#888888", label="precision")
-            axes.plot(one.curves.threshold, _values(one.curves.recall), ":", color="#888888", label="recall")
-    if first.threshold is not None:
-        axes.axvline(first.threshold, color=NAMES["prediction"], linewidth=0.8)
-        axes.annotate(f" used: {first.threshold:g}", (first.threshold, 1.0), fontsize=8, va="top")
-    if first.diagnosis is not None and first.diagnosis.tuned_iou is not None:
-        best = first.diagnosis.tuned_threshold, first.diagnosis.tuned_iou
-        axes.plot(*best, "o", color=NAMES["prediction"], markersize=5)
-        axes.annotate(f"best: {best[1]:.3f} at {best[0]:g}", best, (0, 7), textcoords="offset points", fontsize=8)
+@dataclass(frozen=True)
+class Series:
+    """The probabilities of one prediction, as curves show them.
+
+    Attributes:
+        name: in the legend.
+        color: of its lines.
+        curves: over thresholds and bins.
+        average_precision: in the legend; None if undefined.
+        calibration_error: likewise.
+        threshold: the one used, to be marked; None for no mark.
+        best: the best threshold on the truth, likewise.
+    """
+
+    name: str
+    color: str
+    curves: Curves
+    average_precision: float | None
+    calibration_error: float | None
+    threshold: float | None = None
+    best: float | None = None
+
+
+def threshold_curves(drawn: Sequence[Series]) -> str:
+    """IoU over the threshold, with thresholds used and best ones marked; of the first also precision and recall."""
+    canvas, axes = new_axes("threshold (probability)", "")
+    for number, one in enumerate(drawn):
+        curves = one.curves
+        axes.plot(curves.threshold, _values(curves.iou), color=one.color, label=f"IoU, {one.name}")
+        if not number:
+            axes.plot(
+                curves.threshold, _values(curves.precision), "--", color="#888888", label=f"precision, {one.name}"
+            )
+            axes.plot(curves.threshold, _values(curves.recall), ":", color="#888888", label=f"recall, {one.name}")
+        if one.threshold is not None:
+            axes.axvline(one.threshold, color=one.color, linewidth=0.8)
+            place = one.threshold, 1.0 - 0.055 * number
+            axes.annotate(f" used: {one.threshold:g}", place, color=one.color, fontsize=8, va="top")
+        if one.best is not None:
+            best = one.best, curves.iou[curves.threshold.index(one.best)] or 0.0
+            axes.plot(*best, "o", color=one.color, markersize=5)
+            text = f"best: {best[1]:.3f} at {best[0]:g}"
+            axes.annotate(text, best, (0, 7), textcoords="offset points", color=one.color, fontsize=8)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.legend(loc="lower center", fontsize=8, ncols=2, frameon=False)
-    return _svg(canvas)
+    canvas.legend(loc="outside lower center", fontsize=8, ncols=2, frameon=False)
+    return svg(canvas)
 
 
-def precision_recall(judged: Sequence[Judgement]) -> str:
+def precision_recall(drawn: Sequence[Series]) -> str:
     """Precision over recall."""
-    canvas, axes = _axes("recall", "precision")
-    for one in judged:
-        if one.curves is not None:
-            value = one.metrics["average_precision"].value
-            label = f"{one.name}, AP {'undefined' if value is None else format(value, '.3f')}"
-            axes.plot(_values(one.curves.recall), _values(one.curves.precision), color=NAMES[one.name], label=label)
+    canvas, axes = new_axes("recall", "precision")
+    for one in drawn:
+        label = f"{one.name}, AP {_three(one.average_precision)}"
+        axes.plot(_values(one.curves.recall), _values(one.curves.precision), color=one.color, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(loc="lower left", fontsize=8, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
-def reliability_diagram(judged: Sequence[Judgement]) -> str:
+def reliability_diagram(drawn: Sequence[Series]) -> str:
     """Share of objects over mean probability of every bin, above the share of pixels in it."""
-    with _styled():
+    with styled():
         canvas = Canvas(figsize=(_SIZE[0], _SIZE[1] + 0.6), layout="constrained")
         upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-    shown = [(one, one.curves) for one in judged if one.curves is not None]
-    for number, (one, curves) in enumerate(shown):
-        error = one.metrics["calibration_error"].value
-        label = f"{one.name}, ECE {'undefined' if error is None else format(error, '.3f')}"
+    for number, one in enumerate(drawn):
+        curves = one.curves
+        label = f"{one.name}, ECE {_three(one.calibration_error)}"
         points = _values(curves.bin_probability), _values(curves.bin_share)
-        upper.plot(*points, "o-", color=NAMES[one.name], markersize=4, label=label)
+        upper.plot(*points, "o-", color=one.color, markersize=4, label=label)
         pixels = np.array(_values(curves.bin_pixels))
-        width = 0.09 / len(shown)
-        centers = (np.arange(len(pixels)) + 0.5) / len(pixels) + (number - (len(shown) - 1) / 2) * width
-        lower.bar(centers, pixels / pixels.sum(), width, color=NAMES[one.name])
+        width = 0.09 / len(drawn)
+        centers = (np.arange(len(pixels)) + 0.5) / len(pixels) + (number - (len(drawn) - 1) / 2) * width
+        lower.bar(centers, pixels / pixels.sum(), width, color=one.color)
     upper.set_ylabel("share of objects")
     upper.legend(loc="upper left", fontsize=8, frameon=False)
     upper.set_ylim(0, 1)
     lower.set_yscale("log")
+    lower.yaxis.set_minor_formatter(NullFormatter())
     lower.set_ylabel("share of pixels")
     lower.set_xlabel("predicted probability")
     lower.set_xlim(0, 1)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def headroom_curves(headroom: Sequence[Headroom]) -> str:
     """What thresholds of patches would reach, by patch size."""
-    canvas, axes = _axes("side of a patch (pixels)", "IoU, pooled")
+    canvas, axes = new_axes("side of a patch (pixels)", "IoU, pooled")
     sides = [one.patch for one in headroom]
     axes.plot(sides, [one.joint for one in headroom], "s--", color="#8a8577", label="joint oracle (upper bound)")
     axes.plot(sides, _values([one.neighbors for one in headroom]), "o-", color="#4f8a3c", label="neighbors' threshold")
@@ -111,30 +143,30 @@ def headroom_curves(headroom: Sequence[Headroom]) -> str:
     axes.set_xticks(sides, [str(side) for side in sides])
     axes.margins(y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="upper right")
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def object_curve(judged: Sequence[Judgement]) -> str:
     """F1 of objects over the IoU that counts as a match."""
-    canvas, axes = _axes("IoU that counts as a match", "F1 of objects")
+    canvas, axes = new_axes("IoU that counts as a match", "F1 of objects")
     for one in judged:
         if one.objects is not None:
             axes.plot(IOU_THRESHOLDS, _values(one.objects.f1_by_iou), "o-", color=NAMES[one.name], label=one.name)
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def gain_histogram(gains: Floats) -> str:
     """Histogram of the difference of IoU between prediction and baseline over blocks."""
-    canvas, axes = _axes("IoU of the prediction minus the baseline's, by block", "blocks")
+    canvas, axes = new_axes("IoU of the prediction minus the baseline's, by block", "blocks")
     known = gains[~np.isnan(gains)]
     reach = max(0.01, float(np.abs(known).max(initial=0)))
     edges = np.linspace(-reach, reach, 32)
     axes.hist(known[known < 0], edges, color=FALSE)
     axes.hist(known[known >= 0], edges, color=HIT)
     axes.axvline(0, color="#333333", linewidth=0.8)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def error_map(picture: Picture) -> str:
@@ -164,7 +196,7 @@ def field_map(values: NDArray[np.floating], label: str, colors: str, low: float,
     """One value a cell as colors with a bar beside; nothing where it is NaN."""
     ratio = values.shape[0] / values.shape[1]
     width = _SIZE[0] if ratio <= 1 else max(2.6, _SIZE[0] / ratio)
-    with _styled():
+    with styled():
         canvas = Canvas(figsize=(width, min(6.5, max(1.6, width * ratio * 0.86))), layout="constrained")
         axes = canvas.subplots()
     image = axes.imshow(values, cmap=colors, vmin=low, vmax=high, interpolation="nearest")
@@ -176,8 +208,9 @@ def field_map(values: NDArray[np.floating], label: str, colors: str, low: float,
     return _data("image/png", stream.getvalue())
 
 
-def _axes(x: str, y: str) -> tuple[Canvas, Any]:
-    with _styled():
+def new_axes(x: str, y: str) -> tuple[Canvas, Any]:
+    """A figure with one pair of axes, in the style of the reports."""
+    with styled():
         canvas = Canvas(figsize=_SIZE, layout="constrained")
         axes = canvas.subplots()
     axes.set_xlabel(x)
@@ -185,13 +218,15 @@ def _axes(x: str, y: str) -> tuple[Canvas, Any]:
     return canvas, axes
 
 
-def _styled() -> Any:
+def styled() -> Any:
+    """The style of the reports' figures, as a context."""
     import matplotlib as mpl
 
     return mpl.rc_context(_STYLE)
 
 
-def _svg(canvas: Canvas) -> str:
+def svg(canvas: Canvas) -> str:
+    """A figure as an image for an HTML page."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
@@ -202,15 +237,28 @@ def _svg(canvas: Canvas) -> str:
 
 def png(colors: NDArray[np.uint8]) -> str:
     """A picture in its own pixels, from (h, w, 3) colors."""
+    return _picture(colors, "png")
+
+
+def jpeg(colors: NDArray[np.uint8]) -> str:
+    """As `png`, smaller and not exact: for photographs."""
+    return _picture(colors, "jpeg", quality=85)
+
+
+def _picture(colors: NDArray[np.uint8], kind: str, **options: int) -> str:
     from matplotlib.image import imsave
 
     stream = io.BytesIO()
-    imsave(stream, colors, format="png")
-    return _data("image/png", stream.getvalue())
+    imsave(stream, colors, format=kind, pil_kwargs=options)
+    return _data(f"image/{kind}", stream.getvalue())
 
 
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _three(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _values(found: Sequence[float | None]) -> list[float]:

@@ -14,6 +14,7 @@ from prngeo.evaluation import plots
 from prngeo.evaluation.bootstrap import RESAMPLES
 from prngeo.evaluation.inputs import Inputs
 from prngeo.evaluation.metrics import METRICS, block_gain, block_iou
+from prngeo.evaluation.page import color_key, figure, page, section, table
 from prngeo.evaluation.results import Comparison, Diagnosis, Evaluation
 from prngeo.evaluation.rows import difference, interval, network_rows, number, object_rows, verdict
 from prngeo.evaluation.wording import blocks_sentence, counted, headroom_sentence
@@ -22,29 +23,6 @@ from prngeo.tiling.grid import Window
 WORST = 6
 """Blocks with the most wrong pixels that are shown."""
 _LARGEST_CROP = 512  # pixels a side
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; color: #222; max-width: 1100px; margin: 2em auto;
-  padding: 0 1.2em; }
-h1 { font-size: 1.6em; margin-bottom: .1em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
-p.lead { color: #555; margin-top: 0; }
-table { border-collapse: collapse; margin: .8em 0; } th, td { padding: .25em .8em .25em 0; text-align: left;
-  border-bottom: 1px solid #eee; vertical-align: top; } th { font-weight: 600; } td.n, th.n { text-align: right;
-  font-variant-numeric: tabular-nums; white-space: nowrap; } td.d { color: #666; font-size: .88em; }
-figure { margin: .6em 0; display: inline-block; vertical-align: top; max-width: 100%; break-inside: avoid; }
-figure img { max-width: 100%; height: auto; display: block; } figcaption { color: #555; font-size: .88em;
-  max-width: 34em; }
-.crops figure { margin-right: .8em; } .crops img { width: 310px; image-rendering: pixelated; border: 1px solid #ddd; }
-.crops figcaption { max-width: 310px; } .map figure { max-width: 49%; margin-right: .5%; }
-.map img { border: 1px solid #ddd; } td:first-child { white-space: nowrap; }
-.note { background: #fff6dd; border-left: 4px solid #e0a800; padding: .4em .8em; margin: .5em 0; }
-.verdict { background: #eef5ee; border-left: 4px solid #2a9d55; padding: .4em .8em; }
-.key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px; }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
-  table { break-inside: avoid; } figure { max-width: 48%; } .crops figure { max-width: 31%; }
-  .crops img { width: 100%; } }
-"""
 
 
 def render(result: Evaluation, inputs: Inputs, files: Sequence[str]) -> str:
@@ -64,25 +42,21 @@ def render(result: Evaluation, inputs: Inputs, files: Sequence[str]) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{_lead(result)}</p>',
         *(f'<p class="note">{escape(text)}</p>' for text in result.warnings),
-        _section("Metrics", _metric_table(result) + _pixel_table(result)),
+        section("Metrics", _metric_table(result) + _pixel_table(result)),
     ]
     if result.comparison is not None:
-        parts.append(_section("Prediction against baseline", _comparison(result, result.comparison)))
-    parts.append(_section("Where it is right and wrong", _maps(result) + _worst(result, inputs)))
+        parts.append(section("Prediction against baseline", _comparison(result, result.comparison)))
+    parts.append(section("Where it is right and wrong", _maps(result) + _worst(result, inputs)))
     if first.curves is not None:
-        parts.append(_section("Thresholds and calibration", _curves(result)))
+        parts.append(section("Thresholds and calibration", _curves(result)))
     if first.diagnosis is not None:
-        parts.append(_section("Regional bias", _diagnosis(result, first.diagnosis)))
+        parts.append(section("Regional bias", _diagnosis(result, first.diagnosis)))
     if first.objects is not None:
-        parts.append(_section("Objects", _objects(result)))
+        parts.append(section("Objects", _objects(result)))
     if first.network is not None:
-        parts.append(_section("Roads as a network", _network(result)))
-    parts.append(_section("How it was computed", _method(result, files)))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width, initial-scale=1"><title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+        parts.append(section("Roads as a network", _network(result)))
+    parts.append(section("How it was computed", _method(result, files)))
+    return page(title, parts)
 
 
 def _lead(result: Evaluation) -> str:
@@ -96,21 +70,6 @@ def _lead(result: Evaluation) -> str:
     )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], plain: Sequence[int] = (0,)) -> str:
-    """Cells are HTML already; columns not in `plain` are numbers, and the last may hold definitions (class d)."""
-    kinds = ["" if index in plain else ' class="n"' for index in range(len(headings))]
-    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, headings, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>\n"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
 def _metric_table(result: Evaluation) -> str:
     rows = []
     for name, metric in METRICS.items():
@@ -121,7 +80,7 @@ def _metric_table(result: Evaluation) -> str:
             cells += [number(one.figure(name).value), interval(one.figure(name))]
         rows.append([*cells, f'<span class="d">{escape(metric.definition)}</span>'])
     headings = ["", *(text for one in result.predictions for text in (one.name.capitalize(), "95 % interval")), ""]
-    return _table(headings, rows, plain=(0, len(headings) - 1))
+    return table(headings, rows, plain=(0, len(headings) - 1))
 
 
 def _pixel_table(result: Evaluation) -> str:
@@ -134,53 +93,39 @@ def _pixel_table(result: Evaluation) -> str:
         ]
         for one in result.predictions
     ]
-    return _table(["", "File", "Read as", "TP", "FP", "FN", "TN"], rows, plain=(0, 1, 2))
+    return table(["", "File", "Read as", "TP", "FP", "FN", "TN"], rows, plain=(0, 1, 2))
 
 
 def _comparison(result: Evaluation, comparison: Comparison) -> str:
     rows = [
-        [escape(METRICS[name].label), difference(figure.value), interval(figure, signed=True), verdict(name, figure)]
-        for name, figure in comparison.differences.items()
+        [escape(METRICS[name].label), difference(found.value), interval(found, signed=True), verdict(name, found)]
+        for name, found in comparison.differences.items()
     ]
     one, other = result.collected.judged
     gains = block_gain(one.table, other.table)
     return (
-        _table(["", "Difference", "95 % interval", ""], rows, plain=(0, 3))
+        table(["", "Difference", "95 % interval", ""], rows, plain=(0, 3))
         + f"<p>{escape(blocks_sentence(comparison))} Both are judged on the pixels that both know, and every interval "
         "draws the same blocks for both.</p>"
-        + _figure(plots.gain_histogram(gains), "Difference of IoU, block by block", "Green: the prediction is better.")
+        + figure(plots.gain_histogram(gains), "Difference of IoU, block by block", "Green: the prediction is better.")
     )
-
-
-def _figure(source: str, alt: str, caption: str) -> str:
-    return f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _maps(result: Evaluation) -> str:
     collected = result.collected
-    key = "".join(
-        f'<span style="background:{color}"></span>{text}'
-        for color, text in (
-            (plots.HIT, "found"),
-            (plots.FALSE, "false alarm"),
-            (plots.MISSED, "missed"),
-            (plots.BACKGROUND, "background"),
-            (plots.UNKNOWN, "not compared"),
-        )
-    )
-    shown = [f'<p class="key">{key}</p><div class="map">']
+    shown = [color_key(plots.ERRORS), '<div class="map">']
     for one in collected.judged:
         caption = f"The {one.name}; a cell is {one.picture.cell} x {one.picture.cell} pixels."
-        shown.append(_figure(plots.error_map(one.picture), f"Errors of the {one.name}", caption))
+        shown.append(figure(plots.error_map(one.picture), f"Errors of the {one.name}", caption))
     iou = block_iou(collected.judged[0].table)
     caption = f"IoU of blocks of {collected.block} pixels; the same blocks are in blocks.gpkg."
-    return "".join(shown) + "</div>" + _figure(plots.block_map(collected, iou), "IoU of blocks", caption)
+    return "".join(shown) + "</div>" + figure(plots.block_map(collected, iou), "IoU of blocks", caption)
 
 
 def _worst(result: Evaluation, inputs: Inputs) -> str:
     """The blocks with the most wrong pixels, in their own pixels."""
-    collected, table = result.collected, result.collected.judged[0].table
-    wrong = (table["fp"] + table["fn"]).astype(np.int64)
+    collected, counts = result.collected, result.collected.judged[0].table
+    wrong = (counts["fp"] + counts["fn"]).astype(np.int64)
     order = [index for index in np.argsort(-wrong, kind="stable")[:WORST] if wrong[index]]
     if not order:
         return "<p>No pixel is wrong.</p>"
@@ -194,7 +139,7 @@ def _worst(result: Evaluation, inputs: Inputs) -> str:
         flags = (truth.mask & mine.mask, mine.mask & ~truth.mask, truth.mask & ~mine.mask)
         colors = plots.error_colors(np.stack([flag & known for flag in flags], -1).astype(float), known.astype(float))
         caption = f"Row {window.row}, column {window.col}: {int(wrong[index]):,} wrong pixels in the block"
-        shown.append(_figure(plots.png(colors), f"Block at row {window.row}, column {window.col}", caption))
+        shown.append(figure(plots.png(colors), f"Block at row {window.row}, column {window.col}", caption))
     return f'<p>The blocks with the most wrong pixels:</p><div class="crops">{"".join(shown)}</div>'
 
 
@@ -215,20 +160,44 @@ def _densest(block: Window, result: Evaluation) -> Window:
 
 
 def _curves(result: Evaluation) -> str:
-    judged = result.predictions
+    drawn = _series(result)
     return (
-        _figure(
-            plots.threshold_curves(judged),
+        figure(
+            plots.threshold_curves(drawn),
             "IoU, precision and recall over the threshold",
             "The best threshold is chosen on this truth: on other scenes it will reach less.",
         )
-        + _figure(plots.precision_recall(judged), "Precision over recall", "Precision and recall at every threshold.")
-        + _figure(
-            plots.reliability_diagram(judged),
+        + figure(plots.precision_recall(drawn), "Precision over recall", "Precision and recall at every threshold.")
+        + figure(
+            plots.reliability_diagram(drawn),
             "Reliability diagram",
             "On the diagonal a probability means what it says; below it the map is over-confident.",
         )
     )
+
+
+def _series(result: Evaluation) -> list[plots.Series]:
+    """The predictions with probabilities; of the first one the threshold used and the best one are marked."""
+    drawn = []
+    for one in result.predictions:
+        if one.curves is None:
+            continue
+        marked = one is result.prediction
+        best = None
+        if marked and one.diagnosis is not None and one.diagnosis.tuned_threshold is not None:
+            best = one.diagnosis.tuned_threshold
+        drawn.append(
+            plots.Series(
+                name=one.name,
+                color=plots.NAMES[one.name],
+                curves=one.curves,
+                average_precision=one.figure("average_precision").value,
+                calibration_error=one.figure("calibration_error").value,
+                threshold=one.threshold if marked else None,
+                best=best,
+            )
+        )
+    return drawn
 
 
 def _diagnosis(result: Evaluation, first: Diagnosis) -> str:
@@ -241,8 +210,8 @@ def _diagnosis(result: Evaluation, first: Diagnosis) -> str:
         ]
         headings = ["Patch (pixels)", "Patches", "Best single threshold", "Neighbors' threshold", "Joint oracle"]
         parts += [
-            _table(headings, rows, plain=()),
-            _figure(
+            table(headings, rows, plain=()),
+            figure(
                 plots.headroom_curves(first.headroom),
                 "IoU that thresholds of patches would reach",
                 "The joint oracle gives every patch the threshold that serves the pooled IoU best: an upper bound. "
@@ -258,16 +227,16 @@ def _diagnosis(result: Evaluation, first: Diagnosis) -> str:
                 f"too low. Mean {one.diagnosis.mean_bias:+.3f}, mean size {number(one.diagnosis.mean_absolute_bias)}."
             )
             picture = plots.field_map(maps.bias, f"bias, {one.name}", "RdBu_r", -0.3, 0.3)
-            parts.append(_figure(picture, f"Bias of the {one.name}", caption))
+            parts.append(figure(picture, f"Bias of the {one.name}", caption))
     picture = plots.field_map(first.maps.threshold, "best threshold", "viridis", 0, 1)
     caption = "The threshold that would serve each patch best; nothing where the truth has no object."
-    return "".join([*parts, _figure(picture, "Best threshold of patches", caption)])
+    return "".join([*parts, figure(picture, "Best threshold of patches", caption)])
 
 
 def _objects(result: Evaluation) -> str:
     headings = ["", *(one.name.capitalize() for one in result.predictions)]
     curve = plots.object_curve(result.predictions)
-    return _table(headings, object_rows(result.predictions)) + _figure(
+    return table(headings, object_rows(result.predictions)) + figure(
         curve, "F1 of objects over IoU", "The stricter a match has to be, the fewer objects pass."
     )
 
@@ -278,7 +247,7 @@ def _network(result: Evaluation) -> str:
         for label, values, definition in network_rows(result.predictions, result.unit)
     ]
     headings = ["", *(one.name.capitalize() for one in result.predictions), ""]
-    return _table(headings, rows, plain=(0, len(headings) - 1))
+    return table(headings, rows, plain=(0, len(headings) - 1))
 
 
 def _method(result: Evaluation, files: Sequence[str]) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.evaluation.bias import BiasMaps, Headroom
+from prngeo.evaluation.bootstrap import Table, intervals, paired_intervals, pooled
 from prngeo.evaluation.collect import Collected
+from prngeo.evaluation.metrics import block_gain, figures
+from prngeo.evaluation.pixel import THRESHOLDS, Floats, reliability, threshold_curve
 
 if TYPE_CHECKING:
     from prngeo.evaluation.roads import Network
@@ -63,6 +67,21 @@ class Curves:
     bin_pixels: list[float | None]
     bin_probability: list[float | None]
     bin_share: list[float | None]
+
+    @classmethod
+    def of(cls, levels: Floats, bins: Floats) -> Curves:
+        """From counts.
+
+        Args:
+            levels: (2, LEVELS) pixels by truth and level of probability.
+            bins: (BINS,) sum of the probabilities of the pixels in every bin.
+        """
+        curve = threshold_curve(levels)
+        return cls(
+            THRESHOLDS.round(6).tolist(),
+            *(numbers(curve[name]) for name in ("iou", "precision", "recall", "f1")),
+            *(numbers(values) for values in reliability(levels, bins)),
+        )
 
 
 @dataclass(frozen=True)
@@ -160,6 +179,19 @@ class Comparison:
     worse: int
     equal: int
 
+    @classmethod
+    def of(cls, mine: Table, theirs: Table) -> Comparison:
+        """From counts of the same blocks."""
+        one, other = figures(pooled(mine)), figures(pooled(theirs))
+        ends = paired_intervals(mine, theirs, figures)
+        gain = block_gain(mine, theirs)
+        return cls(
+            {name: Figure.of(one[name] - other[name], ends[name]) for name in one if name in other},
+            better=int((gain > 0).sum()),
+            worse=int((gain < 0).sum()),
+            equal=int((gain == 0).sum()),
+        )
+
     def figure(self, name: str) -> Figure:
         """A difference; undefined where one of the two was not computed."""
         return self.differences.get(name, Figure(None))
@@ -212,6 +244,21 @@ class Evaluation:
     def prediction(self) -> Judgement:
         """What is said of the prediction itself."""
         return self.predictions[0]
+
+
+def measure(table: Table) -> dict[str, Figure]:
+    """All metrics that the counts of blocks allow, with intervals."""
+    values, ends = figures(pooled(table)), intervals(table, figures)
+    return {name: Figure.of(value, ends[name]) for name, value in values.items()}
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and what holds them, as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def numbers(values: NDArray[np.floating]) -> list[float | None]:

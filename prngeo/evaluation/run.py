@@ -13,30 +13,26 @@ import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.evaluation.bias import PATCH, SIZES, bias_maps, headroom, tuned_threshold
-from prngeo.evaluation.bootstrap import intervals, paired_intervals, pooled
+from prngeo.evaluation.bootstrap import FEW_BLOCKS, pooled
 from prngeo.evaluation.collect import Collected, Judged, collect
 from prngeo.evaluation.inputs import Inputs, Prediction, open_inputs
-from prngeo.evaluation.metrics import block_gain, figures
 from prngeo.evaluation.objects import IOU_THRESHOLDS, object_metrics
 from prngeo.evaluation.options import EvaluateOptions
-from prngeo.evaluation.pixel import THRESHOLDS, Floats, reliability, threshold_curve
+from prngeo.evaluation.pixel import Floats
 from prngeo.evaluation.results import (
     Comparison,
     Curves,
     Diagnosis,
     Evaluation,
-    Figure,
     Judgement,
     ObjectCounts,
+    measure,
     numbers,
 )
 from prngeo.evaluation.wording import counted
 from prngeo.files import staging
 from prngeo.inference.memory import CACHE
 from prngeo.progress import Report, silent
-
-FEW_BLOCKS = 20
-"""Below this number of blocks intervals are called rough."""
 
 
 def evaluate(
@@ -178,7 +174,7 @@ def _summary(inputs: Inputs, collected: Collected, options: EvaluateOptions) -> 
         relax=options.relax,
         boundary=options.boundary,
         predictions=judged,
-        comparison=_comparison(*collected.judged) if len(judged) == 2 else None,
+        comparison=Comparison.of(*(one.table for one in collected.judged)) if len(judged) == 2 else None,
         warnings=[*inputs.warnings, *_warnings(collected, true, counts)],
         collected=collected,
     )
@@ -202,7 +198,6 @@ def _warnings(collected: Collected, true: int, counts: dict[str, int]) -> list[s
 
 def _judgement(prediction: Prediction, one: Judged, collected: Collected, options: EvaluateOptions) -> Judgement:
     totals = pooled(one.table)
-    values, ends = figures(totals), intervals(one.table, figures)
     return Judgement(
         name=prediction.name,
         path=prediction.path,
@@ -210,21 +205,11 @@ def _judgement(prediction: Prediction, one: Judged, collected: Collected, option
         threshold=prediction.source.threshold,
         scores=None if prediction.scores is None else prediction.scores.what.split(" ", 1)[1],
         pixels={name: int(totals[name]) for name in ("tp", "fp", "fn", "tn")},
-        metrics={name: Figure.of(value, ends[name]) for name, value in values.items()},
-        curves=_curves(totals) if "levels" in totals else None,
+        metrics=measure(one.table),
+        curves=Curves.of(totals["levels"], totals["bins"]) if "levels" in totals else None,
         diagnosis=_diagnosis(one, totals, options) if "levels" in totals else None,
         objects=_object_counts(one, collected, totals),
         network=None,
-    )
-
-
-def _curves(totals: dict[str, Floats]) -> Curves:
-    curve = threshold_curve(totals["levels"])
-    bins = reliability(totals["levels"], totals["bins"])
-    return Curves(
-        THRESHOLDS.round(6).tolist(),
-        *(numbers(curve[name]) for name in ("iou", "precision", "recall", "f1")),
-        *(numbers(values) for values in bins),
     )
 
 
@@ -260,16 +245,4 @@ def _object_counts(one: Judged, collected: Collected, totals: dict[str, Floats])
         split=int(matching.split.sum()),
         merging=int(matching.merging.sum()),
         f1_by_iou=numbers(np.array(by_threshold)),
-    )
-
-
-def _comparison(prediction: Judged, baseline: Judged) -> Comparison:
-    mine, theirs = figures(pooled(prediction.table)), figures(pooled(baseline.table))
-    ends = paired_intervals(prediction.table, baseline.table, figures)
-    gain = block_gain(prediction.table, baseline.table)
-    return Comparison(
-        {name: Figure.of(mine[name] - theirs[name], ends[name]) for name in mine if name in theirs},
-        better=int((gain > 0).sum()),
-        worse=int((gain < 0).sum()),
-        equal=int((gain == 0).sum()),
     )

@@ -41,10 +41,7 @@ class ScoreCounts:
             true: (h, w) pixels of the truth.
         """
         level = level_of(probability)
-        rows, cols = -(-window.height // PATCH), -(-window.width // PATCH)
-        key = np.where(true, level + LEVELS, level)
-        _add_numbers(key, PATCH, cols, 2 * LEVELS)
-        counts = np.bincount(key[known], minlength=rows * cols * 2 * LEVELS).reshape(rows, cols, 2, LEVELS)
+        counts = level_counts(level, known, true, PATCH)
         self.patches.put(window.row // PATCH, window.col // PATCH, counts)
         rows, cols = -(-window.height // self._block), -(-window.width // self._block)
         _add_numbers(level, self._block, cols, LEVELS)
@@ -58,6 +55,26 @@ class ScoreCounts:
     def level_probability(self) -> Floats:
         """(LEVELS,) mean probability of a level's pixels; its lower end where there are none."""
         return np.where(self._pixels > 0, ratio(self._sums, self._pixels), np.arange(LEVELS) * STEP)
+
+
+def level_counts(
+    level: NDArray[np.int64], known: NDArray[np.bool_], true: NDArray[np.bool_], side: int
+) -> NDArray[np.int64]:
+    """Pixels of squares by truth and level of probability.
+
+    Args:
+        level: (h, w) 0..250.
+        known: (h, w) pixels that count.
+        true: (h, w) pixels of the truth.
+        side: of a square in pixels.
+
+    Returns:
+        (rows, cols, 2, LEVELS).
+    """
+    rows, cols = (-(-length // side) for length in level.shape)
+    key = np.where(true, level + LEVELS, level)
+    _add_numbers(key, side, cols, 2 * LEVELS)
+    return np.bincount(key[known], minlength=rows * cols * 2 * LEVELS).reshape(rows, cols, 2, LEVELS)
 
 
 def _add_numbers(key: NDArray[np.int64], side: int, cols: int, step: int) -> None:

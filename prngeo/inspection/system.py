@@ -132,7 +132,7 @@ def inspect_system() -> SystemReport:
     if not models:
         problems.append("no embedded model in this installation; install prngeo again, or give -m a folder")
     return SystemReport(
-        versions=_versions(),
+        versions=versions(),
         cpu=cpu,
         gpus=gpus,
         nvidia=nvidia,
@@ -175,24 +175,25 @@ def _import_problems() -> list[str]:
     return problems
 
 
-def _versions() -> dict[str, str]:
-    versions = {
+def versions() -> dict[str, str]:
+    """Versions of prngeo, Python, the system and the packages that matter; loads none of them but rasterio."""
+    found = {
         "prngeo": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
     }
     for name in _PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+            found[name] = "not installed"
     try:
         import rasterio
 
-        versions["GDAL"] = rasterio.__gdal_version__
+        found["GDAL"] = rasterio.__gdal_version__
     except ImportError:
-        versions["GDAL"] = "unknown"
-    return versions
+        found["GDAL"] = "unknown"
+    return found
 
 
 def _cores() -> int:

@@ -123,8 +123,14 @@ class DataCard(_Part):
     megapixels: float
 
 
+Interval = tuple[float, float]
+
+
 class AreaCard(_Part):
-    """IoU on a test area that was neither trained nor tuned on, through the same path as `prngeo predict`."""
+    """IoU on a test area that was neither trained nor tuned on, through the same path as `prngeo predict`.
+
+    Relaxed F1 allows 3 m. Intervals are None where there are too few blocks for one.
+    """
 
     source: str
     target: str
@@ -133,9 +139,11 @@ class AreaCard(_Part):
     base_iou: float
     refined_iou: float
     blocks: int
-    base_interval: tuple[float, float]
-    refined_interval: tuple[float, float]
-    gain_interval: tuple[float, float]
+    base_interval: Interval | None = None
+    refined_interval: Interval | None = None
+    gain_interval: Interval | None = None
+    base_relaxed_f1: float | None = None
+    refined_relaxed_f1: float | None = None
 
 
 class Card(_Part):

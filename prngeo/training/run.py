@@ -7,6 +7,9 @@ continues.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -22,10 +25,11 @@ from prngeo.models.runtime import Runtime
 from prngeo.progress import Progress, Report, silent
 from prngeo.training.base import train_base
 from prngeo.training.cards import base_card, refiner_card
-from prngeo.training.evaluate import evaluate_tests
+from prngeo.training.evaluate import area_cards, evaluate_tests
 from prngeo.training.prepare import prepare
 from prngeo.training.refiner import ByRole, check_validation, fold_count, judge, trained_refiner
 from prngeo.training.regions import Region, load_regions
+from prngeo.training.report import write_report
 from prngeo.training.state import begin, finish, finished
 
 logger = logging.getLogger(__name__)
@@ -59,49 +63,64 @@ def train(config: TrainConfig, report: Report = silent, resume: bool = False, ov
     if done is not None:
         logger.info("this training is finished")
         return done
-    described, regions = _prepare(config, folder, report)
-    base = _base(config, compute, folder, described, regions, report)
-    candidate = _candidate(config, compute, folder, base, regions, report)
+    run = _Run(config, compute, folder, report)
+    started = time.monotonic()
+    described, regions = _prepare(run)
+    marks = {"prepare": time.monotonic()}
+    base = _base(run, described, regions)
+    marks["base network"] = time.monotonic()
+    candidate = _candidate(run, base, regions)
+    marks["PRN, with the networks of its folds"] = time.monotonic()
+    candidate = _judged(run, candidate, regions)
+    marks["validation"] = time.monotonic()
+    ends = list(marks.values())
+    spent = {name: end - begin for name, begin, end in zip(marks, [started, *ends], ends, strict=False)}
     report(Progress(config.name, "test", 0, 1))
-    bundle = _finished(config, compute, folder, candidate, regions)
+    # Of a run that continues, earlier stages took their time before.
+    bundle = _tested(run, candidate, described, regions, {} if resume else spent)
     report(Progress(config.name, "test", 1, 1))
     finish(config, folder, bundle.path)
     logger.info("bundle written to %s", bundle.path)
     return bundle.path
 
 
-def _prepare(config: TrainConfig, folder: Path, report: Report) -> tuple[list[Region], ByRole]:
+@dataclass(frozen=True)
+class _Run:
+    config: TrainConfig
+    compute: Compute
+    folder: Path
+    report: Report
+
+
+def _prepare(run: _Run) -> tuple[list[Region], ByRole]:
     """Cache the scenes, and refuse what a later stage could not work with before anything is trained."""
-    report(Progress(config.name, "prepare", 0, 1))
-    described = prepare(config, folder / CACHE)
-    report(Progress(config.name, "prepare", 1, 1))
-    regions: ByRole = {role: load_regions(folder / CACHE, role) for role in get_args(Role)}
-    fold_count(config, regions)
-    check_validation(config, regions["validation"])
+    run.report(Progress(run.config.name, "prepare", 0, 1))
+    described = prepare(run.config, run.folder / CACHE)
+    run.report(Progress(run.config.name, "prepare", 1, 1))
+    regions: ByRole = {role: load_regions(run.folder / CACHE, role) for role in get_args(Role)}
+    fold_count(run.config, regions)
+    check_validation(run.config, regions["validation"])
     return described, regions
 
 
-def _base(
-    config: TrainConfig, compute: Compute, folder: Path, described: list[Region], regions: ByRole, report: Report
-) -> Bundle:
+def _base(run: _Run, described: list[Region], regions: ByRole) -> Bundle:
     """The base network as a bundle without thresholds."""
-    device = torch.device(compute.device)
-    network = train_base(config, regions["train"], folder, device, None, report, regions["validation"])
-    card = base_card(config, network, described, regions["train"])
-    return write_bundle(folder / "base", card, _named(network, "network."))
+    device = torch.device(run.compute.device)
+    network = train_base(run.config, regions["train"], run.folder, device, None, run.report, regions["validation"])
+    card = base_card(run.config, network, described, regions["train"])
+    return write_bundle(run.folder / "base", card, _named(network, "network."))
 
 
-def _candidate(
-    config: TrainConfig, compute: Compute, folder: Path, base: Bundle, regions: ByRole, report: Report
-) -> Bundle:
+def _candidate(run: _Run, base: Bundle, regions: ByRole) -> Bundle:
     """Base network and fitted refiner as a bundle, with the gates if an interrupted run judged it."""
-    refiner = trained_refiner(config, base, compute, regions, folder, report)
+    refiner = trained_refiner(run.config, base, run.compute, regions, run.folder, run.report)
     tensors = base.tensors() | _named(refiner, "refiner.")
-    judged = _judgement(folder / CANDIDATE)
-    card = base.card.model_copy(update={"refiner": refiner_card(config)})
-    written = write_bundle(folder / CANDIDATE, card, tensors)
+    place = run.folder / CANDIDATE
+    judged = _judgement(place)
+    card = base.card.model_copy(update={"refiner": refiner_card(run.config)})
+    written = write_bundle(place, card, tensors)
     if judged and judged.weights_sha256 == written.card.weights_sha256:
-        return write_bundle(folder / CANDIDATE, card.model_copy(update={"targets": judged.targets}), tensors)
+        return write_bundle(place, card.model_copy(update={"targets": judged.targets}), tensors)
     return written
 
 
@@ -110,15 +129,26 @@ def _judgement(folder: Path) -> Card | None:
     return card if card and all(target.gate for target in card.targets.values()) else None
 
 
-def _finished(config: TrainConfig, compute: Compute, folder: Path, candidate: Bundle, regions: ByRole) -> Bundle:
-    """The bundle with thresholds, gates and figures on test areas."""
-    tensors, runtime = candidate.tensors(), Runtime(candidate, compute)
-    if _judgement(candidate.path) is None:
-        targets = judge(config, regions["validation"], candidate, runtime)
-        candidate = write_bundle(candidate.path, candidate.card.model_copy(update={"targets": targets}), tensors)
-    tests = evaluate_tests(regions["test"], candidate, runtime, lambda key: logger.info("test area %s", key))
-    final = candidate.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
-    return write_bundle(config.out or folder / "bundle", final, tensors)
+def _judged(run: _Run, candidate: Bundle, regions: ByRole) -> Bundle:
+    """The bundle with thresholds and gates."""
+    if _judgement(candidate.path) is not None:
+        return candidate
+    targets = judge(run.config, regions["validation"], candidate, Runtime(candidate, run.compute))
+    return write_bundle(candidate.path, candidate.card.model_copy(update={"targets": targets}), candidate.tensors())
+
+
+def _tested(
+    run: _Run, judged: Bundle, described: list[Region], regions: ByRole, seconds: Mapping[str, float]
+) -> Bundle:
+    """The finished bundle with figures on test areas, and the report of them."""
+    runtime = Runtime(judged, run.compute)
+    tested = evaluate_tests(run.config, regions["test"], judged, runtime, run.report)
+    tests = area_cards(tested.results)
+    final = judged.card.model_copy(update={"tests": tests, "created": datetime.now(UTC).date().isoformat()})
+    bundle = write_bundle(run.config.out or run.folder / "bundle", final, judged.tensors())
+    page = write_report(run.config, run.folder, bundle, described, tested, runtime.facts(), seconds)
+    logger.info("report written to %s", page)
+    return bundle
 
 
 def _named(module: nn.Module, prefix: str) -> dict[str, Tensor]:
