@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from prngeo.cli.progress import Shown, showing
+from prngeo.errors import UsageError
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; see configs/.", show_default=False)],
+    config: Annotated[Path | None, typer.Argument(help="YAML file; see configs/.", show_default=False)] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Laid over the file, e.g. base.steps=200."),
@@ -20,8 +21,44 @@ def train(
     progress: Annotated[
         Shown, typer.Option(help="auto: a bar on a terminal; json: one line a step on stderr, beside the log.")
     ] = Shown.auto,
+    init: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a commented YAML for --images and --labels, and stop.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="With --init: the scenes, in quotes: 'ortho/*.tif'.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="With --init: masks ('masks/*.tif') or a layer ('osm.gpkg|layername=roads'). Once a target.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --init: what the labels show. By default told by their names."),
+    ] = None,
+    aoi: Annotated[
+        str | None, typer.Option(metavar="PATH", help="With --init: polygons inside which labels are complete.")
+    ] = None,
+    gsd: Annotated[
+        float | None, typer.Option(metavar="METRES", help="With --init: pixel size of scenes that do not tell.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --init: replace the YAML.")] = False,
 ) -> None:
     """Train a model on labelled scenes; run again after an interruption to continue."""
+    given = {"--images": images, "--labels": labels, "--target": target, "--aoi": aoi, "--gsd": gsd}
+    if init is not None:
+        extra = [str(config), *(overrides or [])] if config else []
+        _write_config(init, extra, images, labels or [], target or [], aoi, gsd, overwrite)
+        return
+    stray = [name for name, value in given.items() if value]
+    if stray or config is None:
+        start = f"{stray[0]} goes with --init" if stray else "No configuration was given"
+        raise UsageError(
+            f"{start}. Write one with `prngeo train --init my.yaml --images 'ortho/*.tif' --labels roads.gpkg`, then "
+            "train with `prngeo train my.yaml`."
+        )
     import logging
 
     from prngeo.config import load_train_config
@@ -38,3 +75,31 @@ def train(
         typer.echo(json.dumps({"event": "result", "model": str(folder.resolve())}), err=True)
         return
     typer.echo(f"Model in {folder}; use it with `prngeo predict SCENE -m {folder}`.", err=True)
+
+
+def _write_config(
+    path: Path,
+    extra: list[str],
+    images: str | None,
+    labels: list[str],
+    targets: list[str],
+    aoi: str | None,
+    gsd: float | None,
+    overwrite: bool,
+) -> None:
+    """What `--init` does."""
+    if extra:
+        raise UsageError(
+            f"--init takes no {extra[0]}. Put patterns in quotes, so that the shell does not replace them by the files: "
+            "--images 'ortho/*.tif'."
+        )
+    if images is None or not labels:
+        raise UsageError(
+            f"--init {path} needs {'--labels' if images else '--images'}: give the scenes and what labels them, for "
+            "example --images 'ortho/*.tif' --labels roads.gpkg (or --labels 'masks/*.tif')."
+        )
+    from prngeo.training.init import Request, write_config
+
+    for line in write_config(Request(path, images, labels, targets, aoi, gsd), overwrite):
+        typer.echo(line, err=True)
+    typer.echo(f"Wrote {path}: read it and fill in the licenses. Next: prngeo train {path}", err=True)
