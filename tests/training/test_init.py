@@ -9,7 +9,6 @@ import numpy as np
 import pandas
 import pytest
 import rasterio
-import yaml
 from affine import Affine
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
@@ -235,7 +234,7 @@ def test_masks_belong_to_scenes_by_place_where_names_differ(here, init):
 
 
 def test_small_chips_get_a_small_tile_and_keep_their_gsd(here, init):
-    for number in range(4):
+    for number in range(9):
         scene(f"c{number}", 256, gsd=0.075, x=X + 19.2 * number)
         mask(f"c{number}", 256, gsd=0.075, x=X + 19.2 * number)
     code, said = init("--images", "ortho/*.tif", "--labels", "masks/*.tif", "--target", "buildings")
@@ -244,6 +243,15 @@ def test_small_chips_get_a_small_tile_and_keep_their_gsd(here, init):
     config = written(here)
     assert config.tile == config.base.crop == 256
     assert config.gsd == (0.075, 0.0938)
+
+
+@pytest.mark.parametrize(("size", "tile"), [(3000, 512), (1800, 256), (900, 128), (300, 64)])
+def test_a_lone_scene_gets_a_tile_whose_gap_it_has_room_for(here, init, size, tile):
+    scene("a", size, gsd=1.2)
+    mask("a", size, gsd=1.2)
+    assert init("--images", "ortho/*.tif", "--labels", "masks/*.tif", "--target", "buildings")[0] == 0
+    config = written(here)
+    assert (config.tile, config.base.crop) == (tile, min(tile, 256))
 
 
 def test_fine_scenes_are_seen_coarser(here, init):
@@ -281,9 +289,15 @@ RGBN = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefi
         (3, None, ["red", "green", "blue"], None, "prngeo-rgb"),
         (4, RGBN, ["red", "green", "blue"], (1, 2, 3), "prngeo-rgb"),
         (4, [RGBN[2], RGBN[1], RGBN[0], RGBN[3]], ["red", "green", "blue"], (3, 2, 1), "prngeo-rgb"),
-        (4, [ColorInterp.gray, *[ColorInterp.undefined] * 3], ["band1", "band2", "band3", "band4"], None, "none"),
+        (
+            4,
+            [ColorInterp.gray, *[ColorInterp.undefined] * 3],
+            ["band1", "band2", "band3", "band4"],
+            None,
+            "imagenet-lite0",
+        ),
         (4, [*RGBN[:3], ColorInterp.alpha], ["red", "green", "blue"], None, "prngeo-rgb"),
-        (1, None, ["gray"], None, "none"),
+        (1, None, ["gray"], None, "imagenet-lite0"),
     ],
 )
 def test_bands(here, init, bands, colors, seen, numbers, weights):
