@@ -11,6 +11,8 @@ import typer
 from prngeo.cli.progress import Shown, showing
 from prngeo.errors import UsageError
 
+PANEL = "A configuration to begin with"
+
 
 def train(
     config: Annotated[Path | None, typer.Argument(help="YAML file; see configs/.", show_default=False)] = None,
@@ -22,31 +24,47 @@ def train(
         Shown, typer.Option(help="auto: a bar on a terminal; json: one line a step on stderr, beside the log.")
     ] = Shown.auto,
     init: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a commented YAML for --images and --labels, and stop.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=PANEL,
+            help="Look at --images and --labels, write a commented YAML for them, and stop.",
+        ),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="With --init: the scenes, in quotes: 'ortho/*.tif'.")
+        str | None, typer.Option(metavar="PATTERN", rich_help_panel=PANEL, help="The scenes, in quotes: 'ortho/*.tif'.")
     ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="With --init: masks ('masks/*.tif') or a layer ('osm.gpkg|layername=roads'). Once a target.",
+            rich_help_panel=PANEL,
+            help="Masks ('masks/*.tif') or a layer ('osm.gpkg|layername=roads'). Once for each target.",
         ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="With --init: what the labels show. By default told by their names."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=PANEL,
+            help="What the labels show; by default told by their names. Once for each.",
+        ),
     ] = None,
     aoi: Annotated[
-        str | None, typer.Option(metavar="PATH", help="With --init: polygons inside which labels are complete.")
+        str | None,
+        typer.Option(metavar="PATH", rich_help_panel=PANEL, help="Polygons inside which labels are complete."),
     ] = None,
     gsd: Annotated[
-        float | None, typer.Option(metavar="METRES", help="With --init: pixel size of scenes that do not tell.")
+        float | None,
+        typer.Option(metavar="METRES", rich_help_panel=PANEL, help="Size of a pixel, of scenes that do not tell."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --init: replace the YAML.")] = False,
 ) -> None:
     """Train a model on labelled scenes; run again after an interruption to continue."""
+    import logging
+
+    from prngeo.config import load_train_config
+
     given = {"--images": images, "--labels": labels, "--target": target, "--aoi": aoi, "--gsd": gsd}
     if init is not None:
         extra = [str(config), *(overrides or [])] if config else []
@@ -59,10 +77,6 @@ def train(
             f"{start}. Write one with `prngeo train --init my.yaml --images 'ortho/*.tif' --labels roads.gpkg`, then "
             "train with `prngeo train my.yaml`."
         )
-    import logging
-
-    from prngeo.config import load_train_config
-
     checked = load_train_config(config, overrides)
     import prngeo
 
