@@ -29,6 +29,8 @@ CROP_SECONDS = 0.28
 """Processor seconds a crop of 256 pixels takes in training: measured for the embedded model's network."""
 SEVERAL = 6
 """Groups of scenes of which some are held out whole, so that no scene has to have room for the gap."""
+ROOM = 0.35
+"""Of the longer side of a group of scenes, which the gap may take."""
 COMMENTS = 46
 """Column of the comments."""
 
@@ -133,8 +135,8 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
     gpu = choose_compute().device != "cpu"
     bands = RGB if scenes.found[0].rgb else scenes.found[0].bands
     side = median(min(scene.grid.height, scene.grid.width) * scene.gsd for scene in scenes.found)
-    gsd = _gsd_range(scenes.gsds, side)
-    tile = _tile(scenes.sides, side, gsd[0], max(gsd[0], min(scenes.gsds[1], gsd[1])))
+    gsd = _gsd_range(scenes.usual_gsds, side)
+    tile = _tile(scenes.sides, side, gsd[0], min(max(gsd[0], scenes.gsds[1]), gsd[1]))
     known = open_bundle(DEFAULT).card
     tuned = bands == RGB and {f.target for f in labels} <= set(known.targets) and gsd[0] <= 2 * known.gsd[1]
     steps = {(True, True): 1000, (True, False): 4000, (False, True): 300, (False, False): 1000}[gpu, tuned]
@@ -167,7 +169,7 @@ def _tile(groups: Sequence[float], side: float, finest: float, coarsest: float) 
 
     def fits(tile: int) -> bool:
         gap = 2 * tile * coarsest  # at most: a tile and a receptive field, which is no larger
-        return tile <= 1.01 * side / finest and (len(groups) >= SEVERAL or gap <= 0.3 * max(groups))
+        return tile <= 1.01 * side / finest and (len(groups) >= SEVERAL or gap <= ROOM * max(groups))
 
     return next((tile for tile in (512, 256, 128) if fits(tile)), 64)
 
@@ -176,7 +178,7 @@ def _gsd_range(gsds: tuple[float, float], side: float) -> tuple[float, float]:
     """Around the scenes' GSDs, but not so fine that a tile shows little, unless scenes are small themselves.
 
     Args:
-        gsds: smallest and largest of the scenes in metres.
+        gsds: finest and coarsest of the scenes in metres, but for a few.
         side: metres of the shorter side of a scene.
     """
     low = max(gsds[0] / SPREAD, min(FINEST, side / 256))

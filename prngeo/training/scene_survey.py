@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pandas
 import shapely
 from rasterio.crs import CRS
@@ -82,6 +83,12 @@ class Scenes:
         """Smallest and largest GSD in metres."""
         return min(scene.gsd for scene in self.found), max(scene.gsd for scene in self.found)
 
+    @property
+    def usual_gsds(self) -> tuple[float, float]:
+        """The GSDs between which four of five scenes lie."""
+        low, high = np.percentile([scene.gsd for scene in self.found], [10, 90], method="nearest")
+        return float(low), float(high)
+
     def footprints(self, crs: CRS | None) -> geopandas.GeoSeries:
         """Their footprints in one coordinate system, in the order of `found`; in pixels if it is None."""
         if crs is None:
@@ -89,7 +96,7 @@ class Scenes:
         parts = []
         for system, own in self._by_system():
             outlines = geopandas.GeoSeries({n: self.found[n].outline for n in own}, crs=system.to_wkt())
-            step = outlines.length.max() / 40  # a straight edge is a curve elsewhere
+            step = shapely.length(outlines.to_numpy()).max() / 40  # a straight edge is a curve elsewhere
             parts.append(outlines if crs == system else outlines.segmentize(step).to_crs(crs.to_wkt()))
         together: geopandas.GeoSeries = pandas.concat(parts).sort_index()
         return together
