@@ -209,7 +209,8 @@ def _one_layer(path: str, what: str) -> str:
         return path
     infos = {name: pyogrio.read_info(file, layer=name) for name in names}
     told = [f"{name} ({_features(info)})" for name, info in infos.items()]
-    raise UsageError(f"{what} holds {len(names)} layers: {', '.join(told)}. Name one: '{file}|layername={names[0]}'.")
+    drawn = next((name for name, info in infos.items() if "Point" not in str(info["geometry_type"])), names[0])
+    raise UsageError(f"{what} holds {len(names)} layers: {', '.join(told)}. Name one: '{file}|layername={drawn}'.")
 
 
 def _features(info: dict[str, object]) -> str:
