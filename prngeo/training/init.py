@@ -14,6 +14,7 @@ import yaml
 
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
+from prngeo.evaluation.wording import counted
 from prngeo.files import whole
 from prngeo.models.bundle import DEFAULT, open_bundle
 from prngeo.training.label_survey import LabelFacts, survey_area, survey_labels
@@ -226,8 +227,8 @@ def _labels_told(facts: LabelFacts, scenes: Scenes, covered: int | None) -> Iter
     share = f"{100 * facts.share:.2g} %"
     system = f" in {facts.system}" if facts.system else ""
     yield (
-        f"{facts.target}: {facts.count} {facts.kind}{system} on {len(facts.scenes)} of {len(scenes.found)} scenes, "
-        f"about {share} of their pixels"
+        f"{facts.target}: {counted(facts.count, facts.kind.removesuffix('s'))}{system} on {len(facts.scenes)} of "
+        f"{len(scenes.found)} scenes, about {share} of their pixels"
     )
     if not facts.width_known:
         yield f"warning: nothing tells how wide the lines of {facts.target} are; {facts.width:g} m is a guess"

@@ -171,14 +171,19 @@ def _layer(path: str, target: str | None, scenes: Scenes) -> LabelFacts:
         held = f"{kinds.dropna().iloc[0]}s" if kinds.notna().any() else "features without geometry"
         raise UsageError(f"{what} holds {held}; labels are polygons, lines with a width, or masks.")
     pairs = _touched(frame.geometry, scenes, what, path)
-    here = frame.iloc[np.unique(pairs[1])]
-    kind: Literal["polygons", "lines"] = "lines" if lines and not areas else "polygons"
     fields = [str(field) for field in frame.columns if field != frame.geometry.name]
+    shown = target or _guess(path, [split_layer(name)[1] or "", split_layer(name)[0]], fields)
+    here = frame.iloc[np.unique(pairs[1])]
+    # Polygons of an OpenStreetMap extract are of all kinds: those that are buildings have a tag of that name.
+    tagged = here["building"].notna() if shown == "buildings" and "building" in fields else None
+    mixed = tagged is not None and tagged.any() and not tagged.all()
+    here = here[tagged] if mixed else here
+    kind: Literal["polygons", "lines"] = "lines" if lines and not areas else "polygons"
     width, width_field, told = _widths(here, fields) if lines else (None, None, True)
     outlines = scenes.footprints(_crs(frame)).iloc[np.unique(pairs[0])]
     return LabelFacts(
         path=name,
-        target=target or _guess(path, [split_layer(name)[1] or "", split_layer(name)[0]], fields),
+        target=shown,
         kind=kind,
         count=len(here),
         scenes=tuple(np.unique(pairs[0]).tolist()),
@@ -187,7 +192,7 @@ def _layer(path: str, target: str | None, scenes: Scenes) -> LabelFacts:
         width=width,
         width_field=width_field,
         width_known=told,
-        where=_where(here, fields),
+        where="building IS NOT NULL" if mixed else None,
         covered=_covered(here.geometry, outlines),
     )
 
@@ -266,12 +271,6 @@ def _widths(frame: geopandas.GeoDataFrame, fields: Sequence[str]) -> tuple[float
             if len(metres):
                 return float(round(2 * metres.median()) / 2), field, True
     return LINE_WIDTH, None, False
-
-
-def _where(frame: geopandas.GeoDataFrame, fields: Sequence[str]) -> str | None:
-    """Polygons of an OpenStreetMap extract are of all kinds: those that are buildings have a tag of that name."""
-    mixed = "building" in fields and frame["building"].isna().any() and frame["building"].notna().any()
-    return "building IS NOT NULL" if mixed else None
 
 
 def _share(geometry: geopandas.GeoSeries, outlines: geopandas.GeoSeries, width: float) -> float:
