@@ -21,7 +21,7 @@ from prngeo.training.label_survey import LabelFacts, survey_area, survey_labels
 from prngeo.training.scene_survey import RGB, Scenes, survey_scenes
 
 FINEST = 0.25
-"""Metres: finer scenes are seen at this GSD, at which a tile shows more of the surroundings."""
+"""Metres: finer scenes are seen at this GSD, at which a tile shows more of the surroundings; chips may be finer."""
 SPREAD = 1.25
 """The range of GSDs reaches so many times beyond the scenes'."""
 RARE = 0.05
@@ -136,12 +136,13 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
     gpu = choose_compute().device != "cpu"
     bands = RGB if scenes.found[0].rgb else scenes.found[0].bands
     side = median(min(scene.grid.height, scene.grid.width) * scene.gsd for scene in scenes.found)
-    gsd = _gsd_range(scenes.usual_gsds, side)
-    tile = _tile(scenes.sides, side, gsd[0], min(max(gsd[0], scenes.gsds[1]), gsd[1]))
     known = open_bundle(DEFAULT).card
-    tuned = bands == RGB and {f.target for f in labels} <= set(known.targets) and gsd[0] <= 2 * known.gsd[1]
+    tuned = bands == RGB and {f.target for f in labels} <= set(known.targets) and scenes.gsds[0] <= 2 * known.gsd[1]
+    gsd = _gsd_range(scenes.usual_gsds, known.gsd[0] if tuned else min(FINEST, side / 256))
+    tile = _tile(scenes.sides, side / gsd[0], min(max(gsd[0], scenes.gsds[1]), gsd[1]))
     steps = {(True, True): 1000, (True, False): 4000, (False, True): 300, (False, False): 1000}[gpu, tuned]
-    batch, crop, folds = (16 if gpu else 8), min(tile, 512 if gpu else 256), 2
+    batch, folds = (16 if gpu else 8), 2
+    crop = min(tile, 512 if gpu else 256, 32 * max(2, math.ceil(side / gsd[0] / 32 - 0.01)))
     return Plan(
         bands=bands,
         gsd=gsd,
@@ -158,31 +159,30 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
     )
 
 
-def _tile(groups: Sequence[float], side: float, finest: float, coarsest: float) -> int:
-    """The largest tile that a scene fills and that leaves room for the gap around what is held out.
+def _tile(groups: Sequence[float], side: float, gsd: float) -> int:
+    """The largest tile that a scene fills by half and that leaves room for the gap around what is held out.
 
     Args:
         groups: metres of the longer side of every group of scenes that touch.
-        side: metres of the shorter side of a scene.
-        finest: metres a pixel.
-        coarsest: likewise.
+        side: pixels of the shorter side of a scene.
+        gsd: metres a pixel, of the coarsest.
     """
 
     def fits(tile: int) -> bool:
-        gap = 2 * tile * coarsest  # at most: a tile and a receptive field, which is no larger
-        return tile <= 1.01 * side / finest and (len(groups) >= SEVERAL or gap <= ROOM * max(groups))
+        gap = 2 * tile * gsd  # at most: a tile and a receptive field, which is no larger
+        return tile <= 2 * side and (len(groups) >= SEVERAL or gap <= ROOM * max(groups))
 
     return next((tile for tile in (512, 256, 128) if fits(tile)), 64)
 
 
-def _gsd_range(gsds: tuple[float, float], side: float) -> tuple[float, float]:
-    """Around the scenes' GSDs, but not so fine that a tile shows little, unless scenes are small themselves.
+def _gsd_range(gsds: tuple[float, float], finest: float) -> tuple[float, float]:
+    """Around the scenes' GSDs, but no finer than what serves.
 
     Args:
         gsds: finest and coarsest of the scenes in metres, but for a few.
-        side: metres of the shorter side of a scene.
+        finest: metres.
     """
-    low = max(gsds[0] / SPREAD, min(FINEST, side / 256))
+    low = max(gsds[0] / SPREAD, finest)
     return _rounded(low), _rounded(max(gsds[1] * SPREAD, low * SPREAD))
 
 

@@ -235,16 +235,18 @@ def test_masks_belong_to_scenes_by_place_where_names_differ(here, init):
     assert "on 1 of 2 scenes" in said
 
 
-def test_small_chips_get_a_small_tile_and_keep_their_gsd(here, init):
-    for number in range(9):
+@pytest.mark.parametrize(
+    ("target", "gsd", "tile", "crop"), [("buildings", (0.25, 0.312), 128, 96), ("trees", (0.075, 0.0938), 512, 256)]
+)
+def test_chips_keep_their_gsd_unless_the_model_that_is_tuned_knows_coarser_ones(here, init, target, gsd, tile, crop):
+    for number in range(12):
         scene(f"c{number}", 256, gsd=0.075, x=X + 19.2 * number)
         mask(f"c{number}", 256, gsd=0.075, x=X + 19.2 * number)
-    code, said = init("--images", "ortho/*.tif", "--labels", "masks/*.tif", "--target", "buildings")
+    code, said = init("--images", "ortho/*.tif", "--labels", "masks/*.tif", "--target", target)
     assert code == 0
     assert "scenes: all touch" in said
     config = written(here)
-    assert config.tile == config.base.crop == 256
-    assert config.gsd == (0.075, 0.0938)
+    assert (config.gsd, config.tile, config.base.crop) == (gsd, tile, crop)
 
 
 @pytest.mark.parametrize(("size", "tile"), [(3000, 512), (1800, 256), (900, 128), (300, 64)])
