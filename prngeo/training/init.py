@@ -30,8 +30,8 @@ CROP_SECONDS = 0.28
 """Processor seconds a crop of 256 pixels takes in training: measured for the embedded model's network."""
 SEVERAL = 6
 """Groups of scenes of which some are held out whole, so that no scene has to have room for the gap."""
-ROOM = 0.35
-"""Of the longer side of a group of scenes, which the gap may take."""
+ROOM = 0.25
+"""Of the longer side of a group of scenes, which the gap may take: several times, as PRN is cross-fitted, too."""
 COMMENTS = 46
 """Column of the comments."""
 
