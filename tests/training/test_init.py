@@ -236,7 +236,7 @@ def test_masks_belong_to_scenes_by_place_where_names_differ(here, init):
 
 
 @pytest.mark.parametrize(
-    ("target", "gsd", "tile", "crop"), [("buildings", (0.25, 0.312), 128, 96), ("trees", (0.075, 0.0938), 256, 256)]
+    ("target", "gsd", "tile", "crop"), [("buildings", (0.25, 0.312), 128, 96), ("trees", (0.075, 0.0938), 512, 256)]
 )
 def test_chips_keep_their_gsd_unless_the_model_that_is_tuned_knows_coarser_ones(here, init, target, gsd, tile, crop):
     for number in range(16):
@@ -432,3 +432,33 @@ def test_bad_input_has_its_own_message_and_leaves_no_file(here, init, arguments,
 def test_wrong_calls(here, capsys, arguments, message):
     assert run(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("images", "labels", "more", "found"),
+    [
+        (
+            "massachusetts/roads/images/*.tif",
+            "massachusetts/roads/masks/*.tif",
+            [],
+            "roads: {} masks in EPSG:26986 on {}",
+        ),
+        ("banepa/scene.tif", "banepa/buildings_osm.geojson", [], "buildings: 1,466 polygons in EPSG:4326 on 1 of 1"),
+        ("dubai/images/*.jpg", "dubai/road/*.png", ["--gsd", "1"], "roads: {} masks on {} of {} scenes"),
+        (
+            "kampala/train/images/*.tif",
+            "kampala/train/masks/*.tif",
+            ["--target", "buildings"],
+            "buildings: {} masks in EPSG:4326 on {} of {} scenes",
+        ),
+    ],
+)
+def test_real_data(real_data, here, init, images, labels, more, found):
+    count = len(list(real_data.glob(images)))
+    code, said = init("--images", real_data / images, "--labels", real_data / labels, *more)
+    assert code == 0, said
+    assert found.format(count, count, count) in said
+    config = written(here)
+    assert config.network.weights == "prngeo-rgb"
+    assert config.sources[0].images == str(real_data / images)
