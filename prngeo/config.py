@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
+from prngeo.config_errors import explain
 from prngeo.errors import UsageError
+from prngeo.yaml_file import read_mapping, read_value
 
 Role = Literal["train", "refine", "validation", "test"]
 Positive = Annotated[float, Field(gt=0)]
@@ -28,6 +28,15 @@ class Area(_Section):
     cols: tuple[int, int]
 
 
+def _width(value: object) -> float | Literal["osm"]:
+    """One message where a union of types would give one for each."""
+    if value == "osm":
+        return "osm"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"must be metres (a number above 0) or osm, got {value!r}")
+    return float(value)
+
+
 class Labels(_Section):
     """The truth of one target: masks by a pattern, or a layer (`file.gpkg|layername=roads`).
 
@@ -38,7 +47,7 @@ class Labels(_Section):
     """
 
     path: str
-    width: Positive | Literal["osm"] | None = None
+    width: Annotated[float | Literal["osm"], PlainValidator(_width)] | None = None
     width_field: str | None = None
     where: str | None = None
     values: Literal["auto", "mask", "unit", "percent", "byte"] = "auto"
@@ -257,9 +266,10 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
     """Read a training configuration.
 
     Args:
-        path: a YAML file.
-        overrides: `key=value` pairs laid over the file; a dotted key reaches into sections
-            (`base.steps=200`) and the value is read as YAML.
+        path: a YAML file. Its `root` counts from its folder.
+        overrides: `key=value` pairs laid over the file; a dotted key reaches into sections and lists
+            (`base.steps=200`, `sources.0.gsd=0.3`) and the value is read as YAML. A `root` given here counts from
+            the current folder.
 
     Raises:
         UsageError: the file is missing or not YAML, a key is unknown, a value is out of range.
@@ -267,44 +277,16 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"No such configuration file: {file}.")
+    content = read_mapping(file)
+    root = content.get("root", ".")
+    if isinstance(root, str):
+        content["root"] = str(file.parent / root)
+    for override in overrides or []:
+        _apply(content, override)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if not isinstance(content, dict):
-            raise UsageError(f"{file} does not describe a training run: it holds no `key: value` lines.")
-        for override in overrides or []:
-            _apply(content, override)
         return TrainConfig.model_validate(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid YAML: {error}") from error
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {_message(item)}" for item in error.errors()]
-        raise UsageError(f"{file} does not describe a training run. " + "; ".join(lines) + ".") from error
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    """What pydantic says of one place; of an unknown key, the known ones that come nearest."""
-    if error["type"] != "extra_forbidden":
-        return str(error["msg"])
-    *sections, key = error["loc"]
-    known = _keys(TrainConfig, sections)
-    near = difflib.get_close_matches(str(key), known, 1, 0.5)
-    return "unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
-
-
-def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    """The keys of the section at a place of the configuration."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is not None:
-            model = next(found for found in _models(field.annotation))
-    return list(model.model_fields)
-
-
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
+        raise UsageError(f"{file} does not describe a training run. {explain(error, TrainConfig)}.") from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -312,11 +294,26 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise UsageError(f"Overrides are written key=value (for example base.steps=200), got {override!r}.")
     *sections, last = key.split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise UsageError(f"{key}: {section} is not a section of the configuration.")
+    place: Any = content
+    for number, section in enumerate(sections):
+        place = _entry(place, section, key)
+        if not isinstance(place, (dict, list)):
+            raise UsageError(f"{key}: {'.'.join(sections[: number + 1])} is not a section of the configuration.")
     try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        found = read_value(value)
+    except ValueError as error:
         raise UsageError(f"{key}: {value!r} is not a YAML value.") from error
+    if isinstance(place, list):
+        _entry(place, last, key)
+        place[int(last)] = found
+    else:
+        place[last] = found
+
+
+def _entry(place: dict[str, Any] | list[Any], name: str, key: str) -> Any:
+    """What stands in a section or list under a name or number; a new section if there is none."""
+    if isinstance(place, dict):
+        return place.setdefault(name, {})
+    if not name.isdecimal() or int(name) >= len(place):
+        raise UsageError(f"{key}: {name!r} is no number of an entry of that list; it holds {len(place)}, from 0.")
+    return place[int(name)]

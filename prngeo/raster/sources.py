@@ -256,9 +256,10 @@ def check_systems(what: str, dataset: DatasetReader, grid: GeoGrid) -> None:
 def guess_target(names: list[str]) -> str | None:
     """Roads or buildings, if the files' names tell."""
     for name in names:
-        found = re.search(r"(?<![a-z])(road|building)s?(?![a-z])", Path(name).name.lower())
+        words = r"(?<![a-z])(?:(road|street|highway)|(?:building|footprint|roof))s?(?![a-z])"
+        found = re.search(words, Path(name).name.lower())
         if found:
-            return f"{found[1]}s"
+            return "roads" if found[1] else "buildings"
     return None
 
 
