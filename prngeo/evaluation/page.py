@@ -31,7 +31,8 @@ p.tile { margin: .8em 0 .2em; break-after: avoid; } pre { font-size: .82em; whit
 .wide { overflow-x: auto; }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; vertical-align: -1px;
   outline: 1px solid #ddd; }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } h2, h3, .key { break-after: avoid; }
+  td:first-child { white-space: normal; }
   table { break-inside: avoid; } figure { max-width: 48%; } .crops figure { max-width: 31%; }
   .crops img { width: 100%; } .strip figure { max-width: none; } }
 """

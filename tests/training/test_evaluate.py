@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import prngeo
@@ -233,6 +233,7 @@ def test_tiles_show_what_was_judged(tested, place):
     assert best[0].iou["prn"] >= worst[0].iou["prn"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=12))
 def test_the_best_and_the_worst_tiles_are_kept_and_none_is_both(scores):
     ranking = Ranking()
