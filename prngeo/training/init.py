@@ -217,7 +217,10 @@ def _scenes_told(scenes: Scenes) -> Iterator[str]:
         groups = len(scenes.sides)
         yield "scenes: " + {1: "all touch", count: "no two touch"}.get(groups, f"{groups} groups that do not touch")
     if not scenes.georeferenced and count > 1:
-        yield "warning: nothing tells which scenes lie side by side; if some do, name those to hold out: see test below"
+        yield (
+            "warning: nothing tells which scenes lie side by side; those whose names differ in the last number alone "
+            "count as one area. If that is wrong, name those to hold out: see test below"
+        )
     for path, reason in scenes.broken[:3]:
         yield f"warning: {path} is left out: {reason}"
     if len(scenes.broken) > 3:
