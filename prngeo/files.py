@@ -111,14 +111,25 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
         if kept:
             (hidden / "pid").unlink(missing_ok=True)
         else:
-            shutil.rmtree(hidden, ignore_errors=True)
+            _remove(hidden)
         for path in created:
             with suppress(OSError):  # It holds something by now.
                 path.rmdir()
 
 
+def _remove(hidden: Path) -> None:
+    """Remove a run's folder; what tells how to continue goes last, in case the run is killed meanwhile."""
+    notes = Finished(hidden).notes
+    inside = [path for path in (*hidden.glob("*/"), *notes.glob("*/")) if path != notes]
+    for path in (*inside, notes, hidden):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class Finished:
     """The finished steps of a run: each has a note, written last, that holds the SHA-256 of the step's files.
+
+    Attributes:
+        notes: folder of the notes.
 
     Args:
         folder: hidden folder of the run; names of files are relative to it.
@@ -126,7 +137,7 @@ class Finished:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._notes = folder / "finished"
+        self.notes = folder / "finished"
 
     def put(self, step: str, hashes: Mapping[str, str], facts: Mapping[str, Any]) -> None:
         """Note that a step is finished.
@@ -159,14 +170,14 @@ class Finished:
 
     def count(self, group: str = "") -> int:
         """How many steps (of a group) are finished."""
-        return sum(1 for _ in (self._notes / group).rglob("*.json"))
+        return sum(1 for _ in (self.notes / group).rglob("*.json"))
 
     def forget(self, step: str) -> None:
         """Count a step as not finished."""
         self._note(step).unlink(missing_ok=True)
 
     def _note(self, step: str) -> Path:
-        return self._notes / f"{step}.json"
+        return self.notes / f"{step}.json"
 
 
 def empty(hidden: Path) -> None:
