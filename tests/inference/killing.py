@@ -26,6 +26,7 @@ import rasterio
 
 import prngeo
 from prngeo.inference import pipeline, rasters, vectors
+from prngeo.inference.outputs import layer_names
 from prngeo.inference.parts import Parts
 from prngeo.models.bundle import open_bundle
 from prngeo.models.runtime import Runtime
@@ -64,7 +65,9 @@ class Case:
 
     def __init__(self, scene: Path, model: Path, folder: Path) -> None:
         self.scene, self.folder = scene, folder
-        self.options = prngeo.PredictOptions(model=model, device="cpu", chunk=512, min_area=0.2)
+        self.options = prngeo.PredictOptions(
+            model=model, targets=("buildings",), device="cpu", tile=64, overlap=16, chunk=512, min_area=0.2
+        )
         self.hidden = folder / f".{scene.stem}.prngeo"
         self.log = folder.with_suffix(".log")
 
@@ -86,7 +89,7 @@ class Case:
         _, status = os.waitpid(child, 0)
         seconds = time.monotonic() - started
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the run failed"
-        hit = [name for name, inside in zip(PHASES, running, strict=True) if inside]
+        hit = [name for name, inside in zip(PHASES, running[:], strict=True) if inside]
         return os.WIFSIGNALED(status), hit, self.log.read_text().split() if self.log.exists() else [], seconds
 
     def finished(self) -> list[str]:
@@ -128,7 +131,7 @@ def content(result: prngeo.PredictResult) -> dict[str, str]:
         for kind, path in kinds.items():
             with rasterio.open(path) as file:
                 found[f"{target} {kind}"] = hashlib.sha256(file.read().tobytes()).hexdigest()
-    for layer in (*result.targets, "road_centerlines"):
+    for layer in layer_names(result.targets):
         rows = geopandas.read_file(result.vectors[0], layer=layer)
         text = "\n".join([*rows.to_wkb(hex=True).to_csv().splitlines()])
         found[layer] = f"{len(rows)} {hashlib.sha256(text.encode()).hexdigest()}"
