@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,10 +204,13 @@ def test_an_output_folder_that_cannot_be_is_told(cli, scene, tiny_model, tmp_pat
         assert "bug in prngeo" not in ran.err
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
-    scene = write_scene(tmp_path / "large.tif", 1500, 1500)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "prngeo", "predict", scene, "-o", out, "-m", tiny_model, "--progress", "json"]
+@pytest.mark.parametrize("when", ["at once", "after a chunk"])
+def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path, when):
+    scene = write_scene(tmp_path / "large.tif", 1100, 1100)
+    out, hidden = tmp_path / "out", tmp_path / "out" / ".large.prngeo"
+    # With this little memory chunks are small.
+    options = ("-o", out, "-m", tiny_model, "--target", "buildings", "--max-memory", "1200MB")
+    command = [sys.executable, "-m", "prngeo", "predict", scene, *options, "--progress", "json"]
     process = subprocess.Popen(
         [str(part) for part in command],
         stderr=subprocess.PIPE,
@@ -219,11 +223,23 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if len(lines) == 3:
+        if len(lines) == 3 if when == "at once" else any(hidden.glob("finished/chunks/*.json")):
             os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
-    assert lines[-1].startswith("prngeo: interrupted;")
-    assert not out.exists()
+    if when == "at once":
+        assert lines[-1] == "prngeo: interrupted. Nothing was finished, and nothing is left behind.\n"
+        assert not out.exists()
+        return
+    told = re.fullmatch(
+        r"prngeo: interrupted\. (\d+ of \d+ chunks are done) and kept in .*: run the same command to continue\.\n",
+        lines[-1],
+    )
+    assert told
+    assert [path.name for path in out.iterdir()] == [hidden.name]
+    again = cli("predict", scene, *options)
+    assert again.code == 0
+    assert again.err.startswith(f"large: Resuming: {told[1]}.\n")
+    assert not hidden.exists()
 
 
 def test_the_summary_shows_warnings_and_fitting_units(tmp_path):

@@ -1,7 +1,7 @@
 """Kills predictions with SIGKILL and continues them, in forks of a process that has everything imported.
 
-Run as `python -m tests.inference.killing SCENE MODEL FOLDER KILLS`; prints one line of JSON a case. A case is a run into
-a folder of its own that is killed, and continued until it is done.
+Run as `python -m tests.inference.killing SCENE MODEL FOLDER KILLS`; prints one line of JSON a case. A case is a run
+into a folder of its own that is killed, and continued until it is done.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from prngeo.inference.outputs import layer_names
 from prngeo.inference.parts import Parts
 from prngeo.models.bundle import open_bundle
 from prngeo.models.runtime import Runtime
+from tests.conftest import write_scene
 
 PHASES = ("segment", "refine", "parts", "finish", "vectorize", "geopackage", "publish")
 PLACES = (
@@ -43,6 +44,26 @@ PLACES = (
 )
 running = mmap.mmap(-1, len(PHASES))
 """For each phase, whether the child is in it; shared with it."""
+
+
+def small_scene(path: Path, seed: int = 0) -> Path:
+    """Six chunks of 512 px, which are eight tiles of 64 model pixels."""
+    return write_scene(path, 520, 1030, gsd=0.05, seed=seed)
+
+
+def small_model(tiny_model: Path, folder: Path) -> Path:
+    """A model with PRN for buildings: centerlines of roads take longer than all else."""
+    shutil.copytree(tiny_model, folder)
+    card = json.loads((folder / "card.json").read_text())
+    card["targets"]["buildings"]["gate"]["enabled"] = True
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+def small_options(model: Path) -> prngeo.PredictOptions:
+    return prngeo.PredictOptions(
+        model=model, targets=("buildings",), device="cpu", tile=64, overlap=16, chunk=512, min_area=0.2
+    )
 
 
 def mark(place: Any, name: str, phase: int, entered: Callable[[int], None]) -> None:
@@ -65,9 +86,7 @@ class Case:
 
     def __init__(self, scene: Path, model: Path, folder: Path) -> None:
         self.scene, self.folder = scene, folder
-        self.options = prngeo.PredictOptions(
-            model=model, targets=("buildings",), device="cpu", tile=64, overlap=16, chunk=512, min_area=0.2
-        )
+        self.options = small_options(model)
         self.hidden = folder / f".{scene.stem}.prngeo"
         self.log = folder.with_suffix(".log")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_scene
-from tests.inference.killing import PHASES
+from tests.inference.killing import PHASES, small_model, small_scene
 
 KILLS = 50
 ROOT = Path(__file__).parents[2]
@@ -21,11 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks with SIGKILL")
 def test_a_run_continues_after_a_kill_at_any_moment(tmp_path: Path, tiny_model: Path) -> None:
-    scene = write_scene(tmp_path / "scene.tif", 520, 1030, gsd=0.05)
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    card = json.loads((model / "card.json").read_text())
-    card["targets"]["buildings"]["gate"]["enabled"] = True  # polygons alone: centerlines take longer than all else
-    (model / "card.json").write_text(json.dumps(card))
+    scene, model = small_scene(tmp_path / "scene.tif"), small_model(tiny_model, tmp_path / "model")
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-m", "tests.inference.killing", scene, model, tmp_path / "out", KILLS]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -256,7 +256,12 @@ def test_scene_without_valid_pixels_is_refused(tmp_path: Path, options: PredictO
     assert not (tmp_path / "out").exists()
 
 
-def test_truncated_file_leaves_nothing(tmp_path: Path, options: PredictOptions) -> None:
+def test_truncated_file_leaves_nothing(
+    tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prngeo.raster import retry
+
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     scene = write_scene(tmp_path / "scene.tif", 600, 600)
     data = scene.read_bytes()
     scene.write_bytes(data[: len(data) // 2])

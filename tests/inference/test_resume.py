@@ -17,26 +17,24 @@ from shapely.geometry import box
 import prngeo
 from prngeo import PredictOptions, PrngeoError, UsageError
 from prngeo.errors import Cancelled, ReadError
-from prngeo.inference import pipeline, rasters, resume, vectors
+from prngeo.inference import pipeline, rasters, vectors
 from prngeo.inference.parts import Parts
 from prngeo.progress import Progress
 from prngeo.raster import retry
 from prngeo.raster.scene import Scene
-from tests.conftest import write_scene
-from tests.inference.killing import content
+from tests.inference.killing import content, small_model, small_options, small_scene
 
 CHUNKS = 6
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Six chunks of 512 px."""
-    return write_scene(tmp_path / "scene.tif", 520, 1030, gsd=0.25)
+    return small_scene(tmp_path / "scene.tif")
 
 
 @pytest.fixture
-def options(tiny_model: Path) -> PredictOptions:
-    return PredictOptions(model=tiny_model, device="cpu", chunk=512, min_area=0.2)
+def options(tiny_model: Path, tmp_path: Path) -> PredictOptions:
+    return small_options(small_model(tiny_model, tmp_path / "model"))
 
 
 class Watched:
@@ -94,7 +92,7 @@ def broken(run: Watched, options: PredictOptions, error: BaseException, chunk: i
     """What comes out of a run in which writing this chunk raises an error."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Parts, "write", raising_at(chunk, error, Parts.write))
-        with pytest.raises(BaseException) as raised:
+        with pytest.raises(type(error) if not isinstance(error, OSError) else PrngeoError) as raised:
             run(options)
     return raised.value
 
@@ -144,7 +142,7 @@ def test_tiles_and_windows_of_finished_chunks_are_not_computed_again(
         Runtime, "segment", lambda self, image, valid: tiles.append(len(image)) or segment(self, image, valid)
     )
     broken(run, options, KeyboardInterrupt(), chunk=6)
-    assert sum(tiles) == 8, "a scene of 208 x 412 model pixels: 2 x 4 tiles, each once"
+    assert sum(tiles) == 8, "2 x 4 tiles, each once"
     tiles.clear()
     run(options)
     assert run.computed == [(512, 1024)]
@@ -153,11 +151,11 @@ def test_tiles_and_windows_of_finished_chunks_are_not_computed_again(
 
 def test_a_damaged_part_is_computed_again(run: Watched, options: PredictOptions, whole: dict[str, str]) -> None:
     broken(run, options, KeyboardInterrupt(), chunk=6)
-    part = run.hidden / "parts" / "roads_mask" / "0_512.tif"
+    part = run.hidden / "parts" / "buildings_mask" / "0_512.tif"
     data = bytearray(part.read_bytes())
     data[-1] ^= 1
     part.write_bytes(data)
-    (run.hidden / "parts" / "roads_mask" / "512_0.tif").unlink()
+    (run.hidden / "parts" / "buildings_mask" / "512_0.tif").unlink()
     (run.hidden / "finished" / "chunks" / "0_0.json").write_text("{")
     result = run(options)
     assert run.notes == [
@@ -171,9 +169,9 @@ def test_a_damaged_part_is_computed_again(run: Watched, options: PredictOptions,
 @pytest.mark.parametrize(
     ("module", "name", "call", "kept"),
     [
-        (rasters, "finish_cog", 3, ["roads_mask"]),
-        (vectors, "write_layers", 1, ["roads_mask", "buildings_correction"]),
-        (pipeline, "write_scene_project", 1, ["roads_mask", "buildings_correction"]),
+        (rasters, "finish_cog", 3, ["buildings_mask"]),
+        (vectors, "write_layers", 1, ["buildings_mask", "buildings_correction"]),
+        (pipeline, "write_scene_project", 1, ["buildings_mask", "buildings_correction"]),
     ],
 )
 def test_finished_rasters_and_layers_are_not_made_again(
@@ -208,7 +206,7 @@ def test_a_damaged_raster_is_made_again(run: Watched, options: PredictOptions, w
         patch.setattr(vectors, "write_layers", raising_at(1, PrngeoError("it broke."), vectors.write_layers))
         with pytest.raises(PrngeoError):
             run(options)
-    (run.hidden / "scene_roads_mask.tif").write_bytes(b"no")
+    (run.hidden / "scene_buildings_mask.tif").write_bytes(b"no")
     assert content(run(options)) == whole
     assert len(run.computed) == CHUNKS, "its parts had gone"
 
@@ -236,13 +234,13 @@ def test_what_changed_is_told_and_the_run_starts_afresh(
     run: Watched, options: PredictOptions, tmp_path: Path, what: str
 ) -> None:
     area = tmp_path / "area.gpkg"
-    geopandas.GeoDataFrame(geometry=[box(500_000, 4_999_940, 500_100, 5_000_000)], crs="EPSG:32631").to_file(area)
+    geopandas.GeoDataFrame(geometry=[box(500_000, 4_999_970, 500_060, 5_000_000)], crs="EPSG:32631").to_file(area)
     options = replace(options, aoi=area)
     broken(run, options, KeyboardInterrupt())
     if what == "threshold":
         options, told = replace(options, threshold=0.25), "--threshold was not given and is 0.25"
     elif what == "scene":
-        write_scene(run.scene, 520, 1030, gsd=0.1, seed=1)
+        small_scene(run.scene, seed=1)
         told = "the scene changed"
     elif what == "model":
         model = tmp_path / "other"
@@ -253,7 +251,7 @@ def test_what_changed_is_told_and_the_run_starts_afresh(
         (model / "card.json").write_text(json.dumps(card | {"version": "2"}))
         options, told = replace(options, model=model), "the model changed"
     elif what == "area":
-        geopandas.GeoDataFrame(geometry=[box(500_000, 4_999_950, 500_100, 5_000_000)], crs="EPSG:32631").to_file(area)
+        geopandas.GeoDataFrame(geometry=[box(500_000, 4_999_974.2, 500_060, 5_000_000)], crs="EPSG:32631").to_file(area)
         told = "--aoi changed"
     else:
         options, told = replace(options, chunk=1024, max_memory=3 << 30), ""
@@ -284,10 +282,10 @@ def test_overwrite_starts_afresh_and_its_own_run_continues_without(
 
 def test_outputs_of_another_run_are_not_replaced_unasked(run: Watched, options: PredictOptions) -> None:
     broken(run, options, KeyboardInterrupt())
-    (run.folder / "scene_roads_mask.tif").write_text("mine")
+    (run.folder / "scene_buildings_mask.tif").write_text("mine")
     with pytest.raises(UsageError, match="--overwrite"):
         run(options)
-    assert (run.folder / "scene_roads_mask.tif").read_text() == "mine"
+    assert (run.folder / "scene_buildings_mask.tif").read_text() == "mine"
 
 
 def test_a_scene_that_tells_no_change_is_not_continued(
@@ -307,7 +305,7 @@ def test_a_window_is_read_again_before_the_run_fails(
     failing: list[int] = []
 
     def unsteady(scene: Scene, window: Any) -> Any:
-        if (window.row, window.col) == (96, 288) and failing:
+        if (window.row, window.col) == (48, 96) and failing:
             failing.pop()
             raise ReadError(f"rows {window.row}-{window.row_end - 1} could not be read.")
         return read(scene, window)
@@ -316,7 +314,7 @@ def test_a_window_is_read_again_before_the_run_fails(
     failing += [1, 1]
     assert content(run(options)) == whole
     failing += [1, 1, 1]
-    expected = rf"rows 96-223 could not be read. It was tried 3 times. \d of {CHUNKS} chunks are done and kept"
+    expected = rf"rows 48-111 could not be read. It was tried 3 times. \d of {CHUNKS} chunks are done and kept"
     with pytest.raises(ReadError, match=expected):
         run(replace(options, overwrite=True))
     done = len(run.computed)
