@@ -180,6 +180,14 @@ class Finished:
         return self.notes / f"{step}.json"
 
 
+def free_space(folder: Path) -> str:
+    """What is free on the disk of a folder, such as `3 MB`."""
+    try:
+        return f"{shutil.disk_usage(folder).free >> 20} MB"
+    except OSError:
+        return "unknown"
+
+
 def empty(hidden: Path) -> None:
     """Remove everything from the hidden folder of this run."""
     for path in hidden.iterdir():

@@ -13,7 +13,7 @@ from typing import Any
 
 from prngeo import __version__
 from prngeo.errors import Cancelled, PrngeoError, UsageError
-from prngeo.files import Finished, empty, file_hash, holds, read_json, refuse_existing, write_json
+from prngeo.files import Finished, empty, file_hash, free_space, holds, read_json, refuse_existing, write_json
 from prngeo.inference.job import Job
 from prngeo.models.bundle import CARD
 from prngeo.progress import Progress, Report
@@ -184,10 +184,8 @@ def explained(hidden: Path, overwrite: bool) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        free = shutil.disk_usage(hidden).free / (1 << 20)
-        raise PrngeoError(
-            f"The disk of {hidden.parent} is full: {free:.0f} MB are free. Free some space. {_hint(hidden, overwrite)}"
-        ) from error
+        full = f"The disk of {hidden.parent} is full: {free_space(hidden.parent)} free. Make room."
+        raise PrngeoError(f"{full} {_hint(hidden, overwrite)}") from error
 
 
 def _hint(hidden: Path, overwrite: bool) -> str:

@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
 from prngeo.errors import PrngeoError
+from prngeo.files import free_space
 from prngeo.tiling.grid import Window
 
 BLOCK = 512
@@ -252,6 +253,6 @@ def _copy(source: Path, target: Path, **options: str) -> None:
 
 def _write_error(path: Path, reason: Exception | str) -> PrngeoError:
     return PrngeoError(
-        f"{path.name} could not be written in {path.parent}: {str(reason).rstrip('.')}. Check its free space and "
-        "rights."
+        f"{path.name} could not be written in {path.parent}: {str(reason).rstrip('.')}. Check its rights and free "
+        f"space ({free_space(path.parent)})."
     )

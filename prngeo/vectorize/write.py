@@ -16,6 +16,7 @@ import pyogrio
 from pyproj.exceptions import ProjError
 
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.files import free_space
 from prngeo.qgis.styles import style_path, write_sidecar
 
 VectorFormat = Literal["gpkg", "geoparquet", "flatgeobuf", "geojson"]
@@ -184,8 +185,8 @@ def write_files(
                     write_sidecar(path, styles[name])
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise PrngeoError(
-            f"cannot write {paths[0]}: {error}. See that the folder exists, has room and is writable, and "
-            "that no other program holds the file open."
+            f"cannot write {paths[0]}: {error}. See that the folder exists, has room "
+            f"({free_space(paths[0].parent)} free) and is writable, and that no other program holds the file open."
         ) from error
     finally:
         for temporary in hidden:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from prngeo.errors import Cancelled, ReadError
 from prngeo.inference import pipeline, rasters, vectors
 from prngeo.inference.parts import Parts
 from prngeo.progress import Progress
-from prngeo.raster import retry
+from prngeo.raster import cog, retry
 from prngeo.raster.scene import Scene
+from prngeo.vectorize import write
 from tests.inference.killing import content, small_model, small_options, small_scene
 
 CHUNKS = 6
@@ -327,15 +329,33 @@ def test_a_window_is_read_again_before_the_run_fails(
     assert len(run.computed) == CHUNKS - done
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "call", "told", "done"),
+    [
+        (Path, "write_bytes", 14, r"The disk of .*out is full: \d+ MB free. Make room.", 3),
+        (cog, "_copy", 4, r"scene_buildings_mask.tif could not be written .*No space left.* free space \(\d+ MB\).", 6),
+        (write, "_write_ogr", 1, r"cannot write .*scene.gpkg: .*No space left.*has room \(\d+ MB free\).*", 6),
+        (pipeline, "write_sidecar", 2, r"The disk of .*out is full: \d+ MB free. Make room.", 6),
+    ],
+)
 def test_a_full_disk_is_told_with_what_is_free_and_how_to_continue(
-    run: Watched, options: PredictOptions, whole: dict[str, str]
+    run: Watched,
+    options: PredictOptions,
+    whole: dict[str, str],
+    module: Any,
+    name: str,
+    call: int,
+    told: str,
+    done: int,
 ) -> None:
-    failed = broken(run, options, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert isinstance(failed, PrngeoError)
-    assert str(failed).startswith(f"The disk of {run.folder} is full: ")
-    assert " MB are free. Free some space. " in str(failed)
-    assert str(failed).endswith(
-        f"3 of {CHUNKS} chunks are done and kept in {run.hidden}: run the same command to continue."
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, raising_at(call, full, getattr(module, name)))
+        with pytest.raises(PrngeoError) as raised:
+            run(options)
+    hint = f"{done} of {CHUNKS} chunks are done and kept in {run.hidden}: run the same command to continue."
+    assert re.fullmatch(f"{told} {re.escape(hint)}", str(raised.value))
+    assert raised.value.exit_code == 1
     assert run.visible() == []
     assert content(run(options)) == whole
+    assert len(run.computed) == CHUNKS - done
