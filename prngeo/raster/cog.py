@@ -192,7 +192,7 @@ def write_vrt(path: Path, spec: RasterSpec, parts: Mapping[Window, Path]) -> Non
     Raises:
         PrngeoError: it cannot be written.
     """
-    template = path.with_suffix(".tif")
+    template = path.with_suffix(".template.tif")
     RasterWriter(template, spec).close()
     try:
         _copy(template, path, driver="VRT")

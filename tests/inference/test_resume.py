@@ -309,7 +309,7 @@ def test_a_window_is_read_again_before_the_run_fails(
     failing: list[int] = []
 
     def unsteady(scene: Scene, window: Any) -> Any:
-        if (window.row, window.col) == (48, 96) and failing:
+        if (window.row, window.col) == (48, 144) and failing:
             failing.pop()
             raise ReadError(f"rows {window.row}-{window.row_end - 1} could not be read.")
         return read(scene, window)
