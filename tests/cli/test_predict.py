@@ -220,11 +220,12 @@ def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background may ignore it
     )
     assert process.stderr is not None
-    lines = []
+    lines, stopped = [], False
     for line in process.stderr:
         lines.append(line)
-        if len(lines) == 3 if when == "at once" else any(hidden.glob("finished/chunks/*.json")):
+        if not stopped and (len(lines) == 3 if when == "at once" else any(hidden.glob("finished/chunks/*.json"))):
             os.kill(process.pid, signal.SIGINT)
+            stopped = True
     assert process.wait(timeout=30) == 130
     if when == "at once":
         assert lines[-1] == "prngeo: interrupted. Nothing was finished, and nothing is left behind.\n"

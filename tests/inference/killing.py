@@ -182,9 +182,14 @@ def killed_case(whole: Case, case: Case, kills: list[tuple[float, int | None]]) 
             phases.append(hit)
             visible = [path for path in case.folder.glob("*") if path.suffix in (".tif", ".gpkg")]
             torn += [path.name for path in visible if path.read_bytes() != (whole.folder / path.name).read_bytes()]
+            if not case.hidden.exists() and visible:
+                break  # it was done, and killed on its way out
     missed = sorted(set(whole.log.read_text().split()) - set(seen))
     left = sorted(path.name for path in case.folder.glob(".*"))
-    same = case.digest() == whole.digest()
+    if killed:
+        same = sorted(os.listdir(case.folder)) == sorted(os.listdir(whole.folder)) and not torn
+    else:
+        same = case.digest() == whole.digest()
     shutil.rmtree(case.folder)
     return {"phases": phases, "again": again, "missed": missed, "torn": torn, "left": left, "same": same}
 
