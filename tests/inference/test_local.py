@@ -8,7 +8,7 @@ import pytest
 from prngeo.inference.local import ahead, behind
 from prngeo.inference.mosaic import Mosaic
 from prngeo.raster.store import TileStore
-from prngeo.tiling.grid import Window
+from prngeo.tiling.grid import Grid, Window
 from tests.inference.test_mosaic import OVERLAP, SHAPE, TILE, Fake, Image, card, chunked, run, scene
 
 PATIENCE = 30
@@ -195,7 +195,7 @@ def test_tiles_of_the_next_chunk_are_read_while_the_network_is_at_work(tmp_path)
     """Chunks as large as a tile: a reader that stopped at their ends would never satisfy the network."""
     requests = chunked(SHAPE, 48)
     image = Slow(scene(SHAPE))
-    tiles = 63
+    tiles = len(Grid(*SHAPE, TILE, OVERLAP))
     networks = Waiting(image, tiles)
     mosaic = local(image, networks, requests, tmp_path)
     assert mosaic.tiles == networks.tiles == tiles
