@@ -64,7 +64,8 @@ class Job:
             UsageError: they do not fit into the memory that the run may use.
         """
         shape = (self.scene.model_height, self.scene.model_width)
-        memory = plan_memory(self.options.max_memory, self.card, shape, self.tile, self.overlap, side)
+        factor = min(self.resampling.factor)
+        memory = plan_memory(self.options.max_memory, self.card, shape, self.tile, self.overlap, side, factor)
         return replace(self, memory=memory)
 
     def chunks(self) -> list[Window]:
@@ -157,19 +158,22 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             else GeoGrid(*shape, _on_drawing(opened) @ opened.model_transform, opened.crs)
         )
         refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
+        resampling = Resampling(opened.factor if on_scene else (1.0, 1.0), shape)
         yield Job(
             scene=opened,
             bundle=bundle,
             options=options,
             folder=_folder(scene, output),
             grid=grid,
-            resampling=Resampling(opened.factor if on_scene else (1.0, 1.0), shape),
+            resampling=resampling,
             aoi=Aoi(options.aoi, grid) if options.aoi is not None else None,
             targets=tuple(_target_plan(card, name, refine, options.threshold) for name in names),
             refine=refine,
             tile=tile,
             overlap=overlap,
-            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
+            memory=plan_memory(
+                options.max_memory, card, shape, tile, overlap, options.chunk, min(resampling.factor)
+            ),
         )
 
 

@@ -14,7 +14,7 @@ import rasterio
 from prngeo.errors import UsageError
 from prngeo.files import Finished, empty, file_hash, publish, refuse_existing, refuse_inputs, staging, staging_folder
 from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import gdal_cache
+from prngeo.inference.memory import estimate, gdal_cache, refuse_full
 from prngeo.inference.options import Device, PredictOptions
 from prngeo.inference.outputs import Kind, layer_names, project_name, raster_name, raster_style
 from prngeo.inference.project import write_scene_project
@@ -25,7 +25,7 @@ from prngeo.inference.resume import PUBLISH, RunState, explained, moved_outputs,
 from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
-from prngeo.progress import Report, silent
+from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import style_path, write_sidecar
 from prngeo.vectorize.write import style_paths, vector_paths
 
@@ -78,6 +78,8 @@ def predict(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
+        refuse_full(job.memory, options.scratch or job.folder)
+        report(Progress(job.scene.name, "segment", note=estimate(job.memory, options.scratch or job.folder)))
         with staging(job.folder, job.scene.name, resume=True), explained(hidden, options.overwrite):
             runtime = _runtime(job.bundle, options)
             source = job.scene.identity()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prngeo.files import Finished, file_hash, scratch_folder
 from prngeo.inference.chunks import PixelCounts, chunk_result
 from prngeo.inference.job import Job
+from prngeo.inference.local import behind
 from prngeo.inference.mosaic import Logits, Mosaic, Networks
 from prngeo.inference.outputs import raster_name, raster_spec
 from prngeo.inference.parts import Parts
@@ -46,7 +48,7 @@ def part_name(target: str, kind: str) -> str:
 
 
 def compute_chunk(job: Job, mosaic: Mosaic, chunk: Window, parts: Parts) -> None:
-    """Compute one chunk and keep its parts; what they hold depends on the scene, the model and the options alone.
+    """Compute what is missing of one chunk and keep its parts; what they hold depends on the scene, the model and the options alone.
 
     Args:
         job: the scene.
@@ -136,8 +138,11 @@ def _compute(job: Job, networks: Networks, chunks: list[Window], parts: Parts, h
         scratch = stack.enter_context(scratch_folder(job.options.scratch or hidden))
         source = PatientSource(stack.enter_context(job.scene.reopen()))
         mosaic = job.mosaic(source, networks, TileStore(job.memory.store, scratch), chunks, on_tile)
+        stack.enter_context(mosaic.reading_ahead())
+        later = stack.enter_context(behind())
         for chunk in chunks:
-            compute_chunk(job, mosaic, chunk, parts)
+            mosaic.compute(job.resampling.request(chunk))
+            later(partial(compute_chunk, job, mosaic, chunk, parts))
 
 
 def _finish(
