@@ -171,9 +171,7 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             refine=refine,
             tile=tile,
             overlap=overlap,
-            memory=plan_memory(
-                options.max_memory, card, shape, tile, overlap, options.chunk, min(resampling.factor)
-            ),
+            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk, min(resampling.factor)),
         )
 
 

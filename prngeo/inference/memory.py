@@ -6,8 +6,11 @@ GPU is not among them, nor what its driver takes beside it.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import shutil
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +78,10 @@ def plan_memory(
     targets = len(card.targets)
     window = card.refiner.window if card.refiner else 0
     read_ahead = (READ_AHEAD + 2) * tile**2 * (4 * len(card.bands) + 1)
-    at_work = max(TILE_PIXEL * tile**2, WINDOW_PIXEL * targets * window**2)
-    fixed = (TORCH if card.graphs is None else ONNX) + read_ahead + at_work
+    at_work = TILE_PIXEL * tile**2, WINDOW_PIXEL * targets * window**2
+    # ONNX Runtime keeps what each of its graphs took, torch takes the same memory for both networks.
+    fixed = TORCH + max(at_work) if card.graphs is None else ONNX + sum(at_work)
+    fixed += read_ahead
     cache = gdal_cache(budget)
     for side in (chunk,) if chunk else CHUNKS:
         seen = math.ceil(side / factor)
@@ -152,3 +157,10 @@ def estimate(plan: MemoryPlan, folder: Path) -> str:
     """What a run will take, in a sentence."""
     scratch = f" and {plan.scratch / 2**30:.2f}GB of scratch space in {folder}" if plan.scratch else ""
     return f"Takes up to {plan.peak / 2**30:.2f}GB of memory until there are rasters{scratch}."
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library (that of Linux) keeps it for itself."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)

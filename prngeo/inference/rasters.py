@@ -48,7 +48,7 @@ def part_name(target: str, kind: str) -> str:
 
 
 def compute_chunk(job: Job, mosaic: Mosaic, chunk: Window, parts: Parts) -> None:
-    """Compute what is missing of one chunk and keep its parts; what they hold depends on the scene, the model and the options alone.
+    """Compute what the mosaic lacks of a chunk and keep its parts; the scene, the model and the options decide on them.
 
     Args:
         job: the scene.

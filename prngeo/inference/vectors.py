@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import numpy as np
 from prngeo.files import Finished, file_hash
 from prngeo.inference.chunks import PixelCounts
 from prngeo.inference.job import Job
+from prngeo.inference.memory import trim
 from prngeo.inference.outputs import LINES, raster_name
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import CHANGED, part_name, part_specs
@@ -18,7 +21,7 @@ from prngeo.inference.result import TargetSummary
 from prngeo.progress import Progress, Report
 from prngeo.qgis.styles import line_style, polygon_style
 from prngeo.vectorize.polygons import polygonize
-from prngeo.vectorize.write import style_paths, write_layers
+from prngeo.vectorize.write import Made, style_paths, write_layers
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -42,60 +45,85 @@ def make_vectors(
     finished, targets = Finished(hidden), len(job.targets)
     facts = finished.facts(STEP)
     if facts is None or not finished.sound(STEP):
-        layers: dict[str, GeoDataFrame] = {}
+        makers: dict[str, Callable[[], GeoDataFrame]] = {}
         styles: dict[str, str] = {}
-        summaries: dict[str, TargetSummary] = {}
+        figures: dict[str, _Figures] = {target.name: _Figures() for target in job.targets}
         for number, target in enumerate(job.targets):
-            report(Progress(job.scene.name, "vectorize", number, targets))
-            frames = _layers(job, hidden, target.name)
-            layers |= frames
-            styles |= {name: polygon_style(name) if name == target.name else line_style(target.name) for name in frames}
-            summaries[target.name] = _summary(job, target.name, frames, counts[target.name])
-        files = write_layers(layers, hidden / job.scene.name, job.options.format, styles)
+            told = Progress(job.scene.name, "vectorize", number, targets)
+            makers[target.name] = partial(_polygons, job, hidden, target.name, figures[target.name], report, told)
+            styles[target.name] = polygon_style(target.name)
+            if target.name in LINES:
+                makers[LINES[target.name]] = partial(_lines, job, hidden, target.name, figures[target.name])
+                styles[LINES[target.name]] = line_style(target.name)
+        files = write_layers(Made(makers), hidden / job.scene.name, job.options.format, styles)
         hashes = {path.name: file_hash(path) for path in (*files, *style_paths(files, job.options.format))}
-        facts = {"names": list(hashes), "targets": {name: asdict(summary) for name, summary in summaries.items()}}
+        summaries = {name: asdict(_summary(job, name, found, counts[name])) for name, found in figures.items()}
+        facts = {"names": list(hashes), "targets": summaries}
         finished.put(STEP, hashes, facts)
     report(Progress(job.scene.name, "vectorize", targets, targets))
     return facts["names"], {name: TargetSummary(**summary) for name, summary in facts["targets"].items()}
 
 
-def _layers(job: Job, hidden: Path, target: str) -> dict[str, GeoDataFrame]:
-    """Polygons of a target, and its centerlines if it has any."""
-    scene, options = job.scene, job.options
-    pixel_size = None if scene.crs else float(np.sqrt(scene.gsd[0] * scene.gsd[1]))
-    if pixel_size is not None and options.grid == "model":
-        pixel_size *= float(np.sqrt(scene.factor[0] * scene.factor[1]))
-    mask, probability = (hidden / raster_name(scene.name, target, kind) for kind in ("mask", "probability"))
-    layers = {
-        target: polygonize(
-            mask,
-            probability,
-            Parts(hidden, part_specs(job)).raster(part_name(target, CHANGED), job.chunks()),
-            value=1,
-            min_area=options.min_area,
-            min_hole=options.min_hole,
-            simplify=options.simplify,
-            regularize=options.regularize and target == STRAIGHT,
-            split=options.split if target == STRAIGHT else None,
-            pixel_size=pixel_size,
-        )
-    }
-    if target in LINES:
-        from prngeo.vectorize.centerlines import centerlines
+@dataclass
+class _Figures:
+    """What is summed up of a target's vectors before they are let go."""
 
-        layers[LINES[target]] = centerlines(mask, probability, value=1, pixel_size=pixel_size)
-    return layers
+    area_m2: float = 0.0
+    polygons: int = 0
+    length_m: float | None = None
 
 
-def _summary(job: Job, target: str, layers: dict[str, GeoDataFrame], count: PixelCounts) -> TargetSummary:
+def _polygons(job: Job, hidden: Path, target: str, figures: _Figures, report: Report, told: Progress) -> GeoDataFrame:
+    report(told)
+    trim()
+    options = job.options
+    frame = polygonize(
+        *_rasters(job, hidden, target),
+        Parts(hidden, part_specs(job)).raster(part_name(target, CHANGED), job.chunks()),
+        value=1,
+        min_area=options.min_area,
+        min_hole=options.min_hole,
+        simplify=options.simplify,
+        regularize=options.regularize and target == STRAIGHT,
+        split=options.split if target == STRAIGHT else None,
+        pixel_size=_pixel_size(job),
+    )
+    figures.area_m2, figures.polygons = float(frame["area_m2"].sum()), len(frame)
+    return frame
+
+
+def _lines(job: Job, hidden: Path, target: str, figures: _Figures) -> GeoDataFrame:
+    from prngeo.vectorize.centerlines import centerlines
+
+    trim()
+    frame = centerlines(*_rasters(job, hidden, target), value=1, pixel_size=_pixel_size(job))
+    figures.length_m = float(frame["length_m"].sum())
+    return frame
+
+
+def _rasters(job: Job, hidden: Path, target: str) -> tuple[Path, Path]:
+    mask, probability = (hidden / raster_name(job.scene.name, target, kind) for kind in ("mask", "probability"))
+    return mask, probability
+
+
+def _pixel_size(job: Job) -> float | None:
+    """A pixel's side in metres where the coordinate system does not tell it."""
+    scene = job.scene
+    if scene.crs:
+        return None
+    side = float(np.sqrt(scene.gsd[0] * scene.gsd[1]))
+    return side * float(np.sqrt(scene.factor[0] * scene.factor[1])) if job.options.grid == "model" else side
+
+
+def _summary(job: Job, target: str, figures: _Figures, count: PixelCounts) -> TargetSummary:
     plan = next(plan for plan in job.targets if plan.name == target)
     return TargetSummary(
-        area_m2=float(layers[target]["area_m2"].sum()),
-        polygons=len(layers[target]),
+        area_m2=figures.area_m2,
+        polygons=figures.polygons,
         valid_pixels=count.valid,
         mask_pixels=count.mask,
         changed_pixels=count.changed,
         threshold=plan.final.threshold,
         refined=job.refine[plan.channel],
-        length_m=float(layers[LINES[target]]["length_m"].sum()) if target in LINES else None,
+        length_m=figures.length_m,
     )

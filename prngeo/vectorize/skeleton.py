@@ -13,6 +13,8 @@ from prngeo.tiling.grid import Grid, Window
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Numbers = NDArray[np.int32]
+"""Of pixels and pairs: half of the memory counts here."""
 
 #: East, south-west, south, south-east: each pair of neighbours is met once.
 STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -206,7 +208,7 @@ def _chains(pairs: Integers, node: Bools, label: Integers) -> tuple[Integers, In
     return chain, starts
 
 
-def _forward(source: Integers, target: Integers, label: Integers, first: Integers, last: Integers) -> Bools:
+def _forward(source: Numbers, target: Numbers, label: Integers, first: Numbers, last: Numbers) -> Bools:
     """Which of a line's two directions to keep: from the earlier node, else by the pixels next to it."""
     one = np.stack([label[source[first]], target[first], source[first]])
     other = np.stack([label[target[last]], source[last], target[last]])
