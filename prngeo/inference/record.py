@@ -12,7 +12,7 @@ import rasterio
 
 from prngeo import __version__
 from prngeo.inference.job import Job
-from prngeo.inference.result import TargetSummary, peak_memory
+from prngeo.inference.result import TargetSummary, peak_gpu_memory, peak_memory
 
 
 def make_record(
@@ -72,6 +72,7 @@ def make_record(
         "timings": {key: round(value, 2) for key, value in timings.items()},
         "chunks": {"side": job.memory.chunk, "total": len(job.chunks()), "resumed": resumed},
         "peak_memory_bytes": peak_memory(),
+        "peak_gpu_memory_bytes": peak_gpu_memory(),
         "versions": {
             "prngeo": __version__,
             "python": platform.python_version(),

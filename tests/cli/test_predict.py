@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import os
 import re
 import signal
@@ -85,7 +86,8 @@ def test_a_prediction_writes_its_outputs_and_a_summary(cli, scene, tiny_model, t
     ran = cli("predict", scene, "-o", out, "-m", tiny_model, "--tile", 64, "--overlap", 0)
     assert ran.code == 0
     assert ran.out == ""
-    lines = ran.err.splitlines()
+    told, *lines = ran.err.splitlines()
+    assert re.fullmatch(r"scene: Takes up to \d\.\d\dGB of memory until there are rasters\.", told)
     assert lines[0].startswith(f"{scene}: ")
     assert "Mpx/s, peak memory" in lines[0]
     assert lines[1].startswith("  roads      ")
@@ -107,9 +109,10 @@ def test_a_failed_scene_does_not_stop_the_others_and_json_tells_each_step(cli, s
     first, *rest = ran.err.splitlines()
     assert first == f"prngeo: No such file: {tmp_path / 'nosuch.tif'}"
     events = [json.loads(line) for line in rest]
-    assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["result"]
-    assert [event["stage"] for event in events[:-1]] == sorted(
-        (event["stage"] for event in events[:-1]), key=["segment", "finish", "vectorize"].index
+    assert [event["event"] for event in events] == ["note", *["progress"] * (len(events) - 2), "result"]
+    assert "of memory" in events[0]["note"]
+    assert [event["stage"] for event in events[1:-1]] == sorted(
+        (event["stage"] for event in events[1:-1]), key=["segment", "finish", "vectorize"].index
     )
     assert events[-1]["rasters"]["roads"]["mask"] == str(out / "scene_roads_mask.tif")
 
