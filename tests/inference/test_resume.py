@@ -60,7 +60,7 @@ class Watched:
         return prngeo.predict(self.scene, self.folder, options, self._report)
 
     def _report(self, step: Progress) -> None:
-        self.notes += [step.note] if step.note else []
+        self.notes += [step.note] if step.note and not step.note.startswith("Takes up to") else []
 
     def visible(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("[!.]*"))
