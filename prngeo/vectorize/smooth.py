@@ -52,7 +52,9 @@ def smoothed(points: Floats, ends: Floats, step: float, tolerance: float) -> Flo
 
 def thinned(line: Floats, tolerance: float) -> Floats:
     """A line without the points that lie nearly straight between others (Douglas and Peucker 1973)."""
-    return np.asarray(shapely.get_coordinates(shapely.simplify(shapely.linestrings(line), tolerance, False)))
+    return np.asarray(
+        shapely.get_coordinates(shapely.simplify(shapely.linestrings(line), tolerance, preserve_topology=False))
+    )
 
 
 def simplified(lines: list[Floats], tolerance: float) -> list[Floats]:
