@@ -50,7 +50,7 @@ def behind(depth: int = WRITE_BEHIND) -> Iterator[Callable[[Callable[[], None]],
     """A function that has work done in a thread behind the caller's, one after the other, in order.
 
     It waits while `depth` pieces of work wait for the one that is being done. At the end all work is done, also where
-    the caller fails.
+    the caller fails; after a piece of work that failed none is.
 
     Args:
         depth: pieces of work that wait.
@@ -59,12 +59,21 @@ def behind(depth: int = WRITE_BEHIND) -> Iterator[Callable[[Callable[[], None]],
         BaseException: what a piece of work raised, where the next one is handed over or at the end.
     """
     pending: deque[Future[None]] = deque()
+    failed = False
+
+    def done(work: Callable[[], None]) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            work()
+            failed = False
+
     with ThreadPoolExecutor(1) as worker:
 
         def later(work: Callable[[], None]) -> None:
             while pending and (len(pending) > depth or pending[0].done()):
                 pending.popleft().result()
-            pending.append(worker.submit(work))
+            pending.append(worker.submit(done, work))
 
         yield later
         while pending:

@@ -126,8 +126,8 @@ def test_no_more_work_waits_than_told():
     assert len(handed) == 4
 
 
-@pytest.mark.parametrize("failing", [0, 3])
-def test_failed_work_ends_the_run(failing):
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_failed_work_ends_the_run_and_nothing_is_done_after_it(failing):
     done = []
 
     def work(number):
@@ -138,7 +138,7 @@ def test_failed_work_ends_the_run(failing):
     with pytest.raises(OSError, match="disk full"), behind() as later:
         for number in range(4):
             later(lambda number=number: work(number))
-    assert failing not in done
+    assert done == list(range(failing))
 
 
 def test_work_handed_over_is_done_even_if_the_caller_fails():
