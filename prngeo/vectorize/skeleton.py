@@ -13,8 +13,8 @@ from prngeo.tiling.grid import Grid, Window
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Numbers = NDArray[np.int32]
-"""Of pixels and pairs: half of the memory counts here."""
+Numbers = NDArray[np.integer]
+"""Of pixels and pairs, in int32 where there are most: they set the peak of memory."""
 
 #: East, south-west, south, south-east: each pair of neighbours is met once.
 STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
