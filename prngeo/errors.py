@@ -11,3 +11,11 @@ class UsageError(PrngeoError, ValueError):
     """The call was wrong: an argument, option or input file has to be changed before it can run."""
 
     exit_code = 2
+
+
+class ReadError(PrngeoError):
+    """A window of an input could not be read; trying again may help."""
+
+
+class Cancelled(KeyboardInterrupt):
+    """The program that started the run has given it up: nothing unfinished is kept."""

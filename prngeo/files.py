@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from prngeo.errors import PrngeoError, UsageError
+from prngeo.errors import Cancelled, PrngeoError, UsageError
 
 CLOCK_DRIFT = 10.0
 """Seconds by which the start of a process may seem to move while the system's clock is being set."""
@@ -59,35 +62,167 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[str | Path]) -> None
             raise UsageError(f"An output would replace the input {path}. Choose another place with -o.")
 
 
-@contextmanager
-def staging(folder: Path, scene: str) -> Iterator[Path]:
-    """A hidden folder beside the outputs for everything unfinished; gone when the run ends, however it ends.
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    A folder that a killed run left behind is removed first.
+
+def staging_folder(folder: Path, scene: str) -> Path:
+    """The hidden folder of `staging`, whether it exists or not."""
+    return folder / f".{scene}.prngeo"
+
+
+@contextmanager
+def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
+    """A hidden folder beside the outputs for everything unfinished; gone when the run is done.
+
+    Args:
+        folder: of the outputs, created if missing.
+        scene: name of the run.
+        resume: a run that fails or is interrupted leaves the folder for the next one if a step was finished (see
+            `Finished`); one that is cancelled does not. Else the folder goes however the run ends, and what a killed
+            run left behind is removed first.
 
     Raises:
         UsageError: the folder cannot be written, or another run is at work on the same outputs.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
-    hidden = folder / f".{scene}.prngeo"
+    hidden = staging_folder(folder, scene)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if hidden.exists():
             _refuse_if_running(hidden, folder)
-            shutil.rmtree(hidden)
-        hidden.mkdir()
+            if not resume:
+                shutil.rmtree(hidden)
+        hidden.mkdir(exist_ok=True)
         (hidden / "pid").write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
         ) from error
+    kept = False
     try:
         yield hidden
+    except BaseException as error:
+        kept = resume and not isinstance(error, Cancelled) and Finished(hidden).count() > 0
+        raise
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        if kept:
+            (hidden / "pid").unlink(missing_ok=True)
+        else:
+            _remove(hidden)
         for path in created:
             with suppress(OSError):  # It holds something by now.
                 path.rmdir()
+
+
+def _remove(hidden: Path) -> None:
+    """Remove a run's folder; what tells how to continue goes last, in case the run is killed meanwhile."""
+    notes = Finished(hidden).notes
+    inside = [path for path in (*hidden.glob("*/"), *notes.glob("*/")) if path != notes]
+    for path in (*inside, notes, hidden):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Finished:
+    """The finished steps of a run: each has a note, written last, that holds the SHA-256 of the step's files.
+
+    Attributes:
+        notes: folder of the notes.
+
+    Args:
+        folder: hidden folder of the run; names of files are relative to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.notes = folder / "finished"
+
+    def put(self, step: str, hashes: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+        """Note that a step is finished.
+
+        Args:
+            step: its name, with a slash after the name of its group.
+            hashes: name -> SHA-256 of its files.
+            facts: what is to be known of it, ready for JSON.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_json(self._note(step), {"files": dict(hashes), "facts": dict(facts)})
+
+    def facts(self, step: str) -> dict[str, Any] | None:
+        """What is known of a step, None if it is not finished."""
+        note = read_json(self._note(step))
+        return None if note is None else dict(note["facts"])
+
+    def files(self, step: str) -> dict[str, str]:
+        """Name -> SHA-256 of a step's files, empty if it is not finished."""
+        note = read_json(self._note(step))
+        return {} if note is None else dict(note["files"])
+
+    def sound(self, step: str, names: Iterable[str] | None = None) -> bool:
+        """True if a step is finished and its files (or those of these names) are what they were then."""
+        files = self.files(step)
+        wanted = files if names is None else names
+        return self.facts(step) is not None and all(holds(self._folder / name, files.get(name)) for name in wanted)
+
+    def count(self, group: str = "") -> int:
+        """How many steps (of a group) are finished."""
+        return sum(1 for _ in (self.notes / group).rglob("*.json"))
+
+    def forget(self, step: str) -> None:
+        """Count a step as not finished."""
+        self._note(step).unlink(missing_ok=True)
+
+    def _note(self, step: str) -> Path:
+        return self.notes / f"{step}.json"
+
+
+def free_space(folder: Path) -> str:
+    """What is free on the disk of a folder, such as `3 MB`."""
+    try:
+        return f"{shutil.disk_usage(folder).free >> 20} MB"
+    except OSError:
+        return "unknown"
+
+
+def empty(hidden: Path) -> None:
+    """Remove everything from the hidden folder of this run."""
+    for path in hidden.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "pid":
+            path.unlink(missing_ok=True)
+
+
+def holds(path: Path, digest: str | None) -> bool:
+    """True if a file is there and has this SHA-256."""
+    try:
+        return digest is not None and file_hash(path) == digest
+    except OSError:
+        return False
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of JSON, all of it or none.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as hidden:
+        hidden.write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Content of a file that `write_json` wrote; None if it is not there or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _refuse_if_running(hidden: Path, folder: Path) -> None:
@@ -146,37 +281,40 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 def publish(hidden: Path, folder: Path, names: list[str]) -> None:
     """Move finished files to their final names, in this order; if one cannot be moved, none is.
 
-    Files that are replaced are kept in the hidden folder until all are moved, and go back if that fails.
+    Files that are replaced are kept in the hidden folder until all are moved; if that fails, they go back, and so do
+    the finished ones. A file that is not in the hidden folder was moved before, by a run that was killed then.
 
     Raises:
         PrngeoError: a file cannot be replaced (on Windows: it is open elsewhere).
     """
     replaced = hidden / "replaced"
-    replaced.mkdir()
-    moved: list[Path] = []
+    replaced.mkdir(exist_ok=True)
+    moved = [name for name in names if not (hidden / name).exists()]
+    name = ""
     try:
         for name in names:
+            if name in moved:
+                continue
             if (folder / name).exists():
                 _keep(folder / name, replaced / name)
             (hidden / name).replace(folder / name)
-            moved.append(folder / name)
+            moved.append(name)
     except BaseException as error:
-        for path in moved:
-            before = replaced / path.name
-            if before.exists():
-                before.replace(path)
-            else:
-                path.unlink()
+        for back in moved:
+            (folder / back).replace(hidden / back)
+            if (replaced / back).exists():
+                (replaced / back).replace(folder / back)
         if isinstance(error, OSError):
             raise PrngeoError(
-                f"{folder / names[len(moved)]} could not be replaced ({error.strerror}); if a program has it open, "
-                "close it, or choose another folder with -o."
+                f"{folder / name} could not be replaced ({error.strerror}); if a program has it open, close it, or "
+                "choose another folder with -o."
             ) from error
         raise
 
 
 def _keep(path: Path, second: Path) -> None:
     """A second name for a file, or a copy where there are no hard links; the first name stays in place."""
+    second.unlink(missing_ok=True)
     try:
         os.link(path, second)
     except OSError:

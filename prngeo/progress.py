@@ -15,12 +15,14 @@ class Progress:
         stage: what is being done.
         done: units finished.
         total: units in all.
+        note: a sentence for the user in place of a step, such as where a run continues.
     """
 
     scene: str
     stage: str
-    done: int
-    total: int
+    done: int = 0
+    total: int = 0
+    note: str = ""
 
 
 Report = Callable[[Progress], None]

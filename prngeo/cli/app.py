@@ -19,7 +19,7 @@ from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.qgis import qgis_app
 from prngeo.cli.refine import refine_app
-from prngeo.cli.stop import stop_at_end_of_input
+from prngeo.cli.stop import end_run, stop_at_end_of_input
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 from prngeo.cli.vectorize import vectorize
@@ -32,7 +32,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise InterruptedRun from error
+            raise InterruptedRun(str(error)) from error
 
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
         The exit code: 0 done, 1 the run failed, 2 the call was wrong, 130 interrupted.
     """
     debug = "--debug" in arguments
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled run cleans up too
+    signal.signal(signal.SIGTERM, end_run)
     stop_at_end_of_input()
     code: object = 0
     try:

@@ -47,7 +47,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, PrngeoError):
         return str(error), error.exit_code
     if isinstance(error, (InterruptedRun, KeyboardInterrupt)):
-        return "interrupted; what was finished is kept, nothing half-written is left behind.", 130
+        return str(error) or "interrupted; what was finished is kept, nothing half-written is left behind.", 130
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" ({error.filename})" if error.filename else ""
         return f"the disk is full{place}. Free some space, or choose other places with -o and --scratch.", 1

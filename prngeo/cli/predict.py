@@ -191,7 +191,12 @@ def predict(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace existing outputs, and start afresh where an unfinished run could be continued.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     device: Annotated[
         Device,
@@ -220,6 +225,8 @@ def predict(
     ] = Shown.auto,
 ) -> None:
     """Segment scenes into probability, mask and correction rasters and polygons.
+
+    An interrupted or failed run continues where it was when the same command is run again.
 
     Exit code: 0 done, 1 a run failed, 2 the call or a scene does not suit, 130 interrupted.
     """

@@ -44,12 +44,14 @@ def showing(scene: str, shown: Shown) -> Iterator[Report]:
 
     Args:
         scene: shown until the first step.
-        shown: auto is a bar on a terminal, else nothing.
+        shown: auto is a bar on a terminal, else notes alone.
     """
     if shown is Shown.json:
         yield _json_lines()
-    elif shown is Shown.none or not sys.stderr.isatty():
+    elif shown is Shown.none:
         yield silent
+    elif not sys.stderr.isatty():
+        yield _notes
     else:
         with _bar(scene) as report:
             yield report
@@ -59,10 +61,17 @@ def _json_lines() -> Report:
     started = time.monotonic()
 
     def report(step: Progress) -> None:
-        line = {"event": "progress"} | asdict(step) | {"seconds": round(time.monotonic() - started, 2)}
-        typer.echo(json.dumps(line), err=True)
+        content = asdict(step)
+        note = content.pop("note")
+        event = {"event": "note", "scene": step.scene, "note": note} if note else {"event": "progress"} | content
+        typer.echo(json.dumps(event | {"seconds": round(time.monotonic() - started, 2)}), err=True)
 
     return report
+
+
+def _notes(step: Progress) -> None:
+    if step.note:
+        typer.echo(f"{step.scene}: {step.note}", err=True)
 
 
 @contextmanager
@@ -86,6 +95,9 @@ def _bar(scene: str) -> Iterator[Report]:
 
         def report(step: Progress) -> None:
             nonlocal stage
+            if step.note:
+                bar.console.print(escape(f"{step.scene}: {step.note}"), soft_wrap=True, highlight=False)
+                return
             if step.stage != stage:
                 stage = step.stage
                 description = f"{escape(step.scene)}: {STAGES.get(stage, stage)}"

@@ -6,15 +6,31 @@ import _thread
 import os
 import signal
 import threading
+from types import FrameType
+from typing import NoReturn
+
+from prngeo.errors import Cancelled
 
 VARIABLE = "PRNGEO_STOP_AT_EOF"
 
+_cancelled = threading.Event()
+
+
+def end_run(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle SIGTERM: like Ctrl-C, but where the program that started the run has cancelled it nothing is kept.
+
+    Raises:
+        Cancelled: it has.
+        KeyboardInterrupt: the run is to end.
+    """
+    raise Cancelled if _cancelled.is_set() else KeyboardInterrupt
+
 
 def stop_at_end_of_input() -> None:
-    """Treat the end of standard input as SIGTERM, if the environment variable PRNGEO_STOP_AT_EOF is set.
+    """Cancel the run at the end of standard input, if the environment variable PRNGEO_STOP_AT_EOF is set.
 
     A program that starts prngeo through a pipe can thus end it cleanly where there are no signals (Windows), and a
-    run never outlives a program that crashed.
+    run never outlives a program that crashed. `end_run` has to handle SIGTERM.
     """
     if os.environ.get(VARIABLE):
         threading.Thread(target=_wait, daemon=True).start()
@@ -26,4 +42,5 @@ def _wait() -> None:
             pass
     except OSError:
         return  # there is no standard input
+    _cancelled.set()
     _thread.interrupt_main(signal.SIGTERM)

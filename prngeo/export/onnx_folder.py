@@ -11,7 +11,8 @@ from prngeo.export.convert import Precision, to_onnx
 from prngeo.export.gate import enabled, gate_note
 from prngeo.export.graphs import RefinerGraph
 from prngeo.export.verify import TOLERANCE, example_image, example_valid, verify
-from prngeo.models.bundle import BASE_GRAPH, CARD, REFINER_GRAPH, Bundle, file_hash
+from prngeo.files import file_hash
+from prngeo.models.bundle import BASE_GRAPH, CARD, REFINER_GRAPH, Bundle
 from prngeo.models.card import GraphsCard
 from prngeo.models.runtime import load_networks
 

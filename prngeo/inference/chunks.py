@@ -70,6 +70,12 @@ class PixelCounts:
         self.mask += int(np.count_nonzero(result.mask == 1))
         self.changed += int(np.count_nonzero(result.changed))
 
+    def merge(self, other: PixelCounts) -> None:
+        """Add what was counted elsewhere."""
+        self.valid += other.valid
+        self.mask += other.mask
+        self.changed += other.changed
+
 
 @dataclass(frozen=True)
 class Resampling:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from prngeo.inference.chunks import Resampling, TargetPlan
 from prngeo.inference.memory import MemoryPlan, plan_memory
 from prngeo.inference.mosaic import Mosaic, Networks, Source
 from prngeo.inference.options import PredictOptions
+from prngeo.inference.outputs import KINDS, Kind
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.card import Card
 from prngeo.raster.aoi import Aoi
@@ -50,6 +51,22 @@ class Job:
     def card(self) -> Card:
         """The model's card."""
         return self.bundle.card
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The rasters that are written of each target."""
+        return KINDS if self.options.refine else ("probability", "mask")
+
+    def with_chunks(self, side: int) -> Job:
+        """The same job with chunks of this side in output pixels.
+
+        Raises:
+            UsageError: they do not fit into the memory that the run may use.
+        """
+        shape = (self.scene.model_height, self.scene.model_width)
+        factor = min(self.resampling.factor)
+        memory = plan_memory(self.options.max_memory, self.card, shape, self.tile, self.overlap, side, factor)
+        return replace(self, memory=memory)
 
     def chunks(self) -> list[Window]:
         """The chunks to compute, in row-major order; those outside the area of interest are left out."""
@@ -141,19 +158,20 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             else GeoGrid(*shape, _on_drawing(opened) @ opened.model_transform, opened.crs)
         )
         refine = tuple(options.refine and card.targets[name].refine and name in names for name in card.targets)
+        resampling = Resampling(opened.factor if on_scene else (1.0, 1.0), shape)
         yield Job(
             scene=opened,
             bundle=bundle,
             options=options,
             folder=_folder(scene, output),
             grid=grid,
-            resampling=Resampling(opened.factor if on_scene else (1.0, 1.0), shape),
+            resampling=resampling,
             aoi=Aoi(options.aoi, grid) if options.aoi is not None else None,
             targets=tuple(_target_plan(card, name, refine, options.threshold) for name in names),
             refine=refine,
             tile=tile,
             overlap=overlap,
-            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk),
+            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk, min(resampling.factor)),
         )
 
 

@@ -1,21 +1,38 @@
 """Sharing out the memory a run may use: a chunk in work, and tiles that wait for their last use.
 
-The figures are estimates for the fixed parts and arithmetic for the arrays; `prngeo check` prints them.
+The figures are measurements for the fixed parts and arithmetic for the arrays; `prngeo check` prints them. Memory of a
+GPU is not among them, nor what its driver takes beside it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
+import shutil
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from prngeo.errors import UsageError
+from prngeo.inference.local import READ_AHEAD, WRITE_BEHIND
 from prngeo.models.card import Card
+from prngeo.tiling.grid import Grid
 
-PROGRAM = 900 << 20
-"""Python, torch, GDAL and the networks at work, measured on Linux with the embedded model at tile 512."""
+TORCH = 900 << 20
+"""Python, GDAL, torch and all it brings, at rest; measured on Linux with torch 2.9 (a build with CUDA)."""
+ONNX = 280 << 20
+"""The same with ONNX Runtime in place of torch."""
+TILE_PIXEL = 700
+"""Bytes a pixel of a tile while the embedded network works on it."""
+WINDOW_PIXEL = 40
+"""Bytes a pixel and target of a refiner window while the embedded refiner works on it."""
+CHUNK_PIXEL = 24
+"""Bytes a pixel and target of a chunk, on the grid where it is larger, while its logits are blended and stored."""
 CACHE = 256 << 20
 """The most that GDAL's block cache gets; with little memory a sixteenth of it."""
 CHUNKS = (2048, 1024, 512)
+HALF = 2  # bytes of a float16
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class MemoryPlan:
     Attributes:
         chunk: side of a chunk in output pixels.
         store: bytes of tiles held in memory; the rest goes to the scratch folder.
-        scratch: estimate of the bytes that may pass through the scratch folder.
+        scratch: at most so many bytes are in the scratch folder at a time.
         peak: estimate of the peak in bytes.
     """
 
@@ -36,7 +53,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    budget: int, card: Card, shape: tuple[int, int], tile: int, overlap: int, chunk: int | None = None
+    budget: int,
+    card: Card,
+    shape: tuple[int, int],
+    tile: int,
+    overlap: int,
+    chunk: int | None = None,
+    factor: float = 1.0,
 ) -> MemoryPlan:
     """Choose chunk size and store for a budget in bytes.
 
@@ -46,26 +69,30 @@ def plan_memory(
         shape: (height, width) of the model grid in pixels.
         tile: side of a tile in pixels.
         overlap: overlap of tiles in pixels.
-        chunk: a fixed side of chunks, or None.
+        chunk: a fixed side of chunks in output pixels, or None.
+        factor: output pixels per model pixel along a side.
 
     Raises:
         UsageError: not even the smallest chunk fits.
     """
-    cache = gdal_cache(budget)
     targets = len(card.targets)
     window = card.refiner.window if card.refiner else 0
-    waiting = _waiting(shape, tile, overlap, window, targets, chunk or CHUNKS[0])
+    read_ahead = (READ_AHEAD + 2) * tile**2 * (4 * len(card.bands) + 1)
+    at_work = TILE_PIXEL * tile**2, WINDOW_PIXEL * targets * window**2
+    # ONNX Runtime keeps what each of its graphs took, torch takes the same memory for both networks.
+    fixed = TORCH + max(at_work) if card.graphs is None else ONNX + sum(at_work)
+    fixed += read_ahead
+    cache = gdal_cache(budget)
     for side in (chunk,) if chunk else CHUNKS:
-        # A chunk's logits, corrections, coordinates and outputs, about 14 float32 planes a target, and one
-        # refiner window with its blend.
-        working = 14 * targets * 4 * side * side + 10 * targets * 4 * window * window
-        least = PROGRAM + cache + working
+        seen = math.ceil(side / factor)
+        waiting = waiting_bytes(card, shape, tile, overlap, seen)
+        working = CHUNK_PIXEL * targets * max(side, min(seen, max(shape))) ** 2
+        least = fixed + cache + working
         smallest = side == CHUNKS[-1] or chunk is not None
         if budget >= least + (0 if smallest else min(waiting, 128 << 20)):
             store = min(waiting, budget - least)
             return MemoryPlan(side, store, waiting - store, least + store)
-    fixed = PROGRAM + working
-    needed = min(fixed * 16 / 15, fixed + CACHE)
+    needed = min((fixed + working) * 16 / 15, fixed + working + CACHE)
     raise UsageError(
         f"--max-memory {budget / 2**30:.2f}GB is too small: this model needs at least "
         f"{math.ceil(needed / 2**30 * 100 + 0.5) / 100:.2f}GB here."
@@ -77,9 +104,63 @@ def gdal_cache(budget: int) -> int:
     return min(CACHE, budget // 16)
 
 
-def _waiting(shape: tuple[int, int], tile: int, overlap: int, window: int, targets: int, chunk: int) -> int:
-    """Bytes of float16 logits and corrections that wait at the same time: a band of rows across the scene."""
-    height, width = shape
-    rows = min(height, chunk + 2 * window + 2 * tile)
-    duplication = (tile / (tile - overlap)) ** 2
-    return int(rows * (width + tile) * targets * 2 * (duplication + (2 if window else 0)))
+def waiting_bytes(card: Card, shape: tuple[int, int], tile: int, overlap: int, chunk: int) -> int:
+    """At most so many bytes of logits and corrections wait at a time for their last use.
+
+    They fill a band of rows across the scene: that of a row of chunks, the refiner windows that reach into it, and
+    the tiles that reach into those; and as far as the networks are ahead of the blending, that of the next row.
+
+    Args:
+        card: the model.
+        shape: (height, width) of the model grid in pixels.
+        tile: side of a tile in pixels.
+        overlap: overlap of tiles in pixels.
+        chunk: side of a chunk in pixels of the model grid.
+    """
+    targets, refiner = len(card.targets), card.refiner
+    tiles = Grid(*shape, tile, overlap)
+    window = refiner.window if refiner else 0
+    lag = min(1.0, (WRITE_BEHIND + 2) * (chunk + 2 * window) / shape[1])
+    layers = targets + ((len(card.bands) + 1) / refiner.reduction**2 if refiner else 0)
+    found = _band(tiles, chunk + 2 * window, lag * chunk) * layers * tile**2
+    if refiner:
+        windows = Grid(*shape, refiner.window, refiner.overlap)
+        found += _band(windows, chunk, lag * chunk) * targets * window**2
+    return math.ceil(found * HALF)
+
+
+def _band(grid: Grid, rows: int, more: float) -> float:
+    """Number of windows that touch so many rows of pixels, wherever those begin, and so many more in part."""
+    return min(grid.rows, (rows + grid.size) / grid.stride + 1 + more / grid.stride) * grid.cols
+
+
+def refuse_full(plan: MemoryPlan, folder: Path) -> None:
+    """Refuse a run whose scratch space is not there.
+
+    Args:
+        plan: of the run.
+        folder: in which it would be; may not exist yet.
+
+    Raises:
+        UsageError: less is free than may be needed.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if plan.scratch > free:
+        raise UsageError(
+            f"The run may need {plan.scratch / 2**30:.2f}GB of scratch space, and {free / 2**30:.2f}GB are free in "
+            f"{place}. Choose a folder on another disk with --scratch, or raise --max-memory."
+        )
+
+
+def estimate(plan: MemoryPlan, folder: Path) -> str:
+    """What a run will take, in a sentence."""
+    scratch = f" and {plan.scratch / 2**30:.2f}GB of scratch space in {folder}" if plan.scratch else ""
+    return f"Takes up to {plan.peak / 2**30:.2f}GB of memory until there are rasters{scratch}."
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library (that of Linux) keeps it for itself."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)

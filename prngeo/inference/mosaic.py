@@ -6,20 +6,23 @@ depend on the window it is asked for with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prngeo.inference.local import ahead
 from prngeo.models.card import RefinerCard
 from prngeo.raster.store import Arrays, TileStore
 from prngeo.tiling.blend import blend
 from prngeo.tiling.grid import Grid, Window
 
 Index = tuple[int, int]
+Batch = tuple[list[Index], NDArray[np.float32], NDArray[np.bool_]]
+"""Tiles with their image (tiles, bands, S, S) and validity (tiles, S, S)."""
 
 
 class Source(Protocol):
@@ -118,48 +121,82 @@ class Mosaic:
         self._refiner = card.refiner if any(refine) else None
         self._windows = Grid(*shape, self._refiner.window, self._refiner.overlap) if self._refiner else None
         self._on_tile = on_tile
-        self._uses = count_uses(self._tiles, self._windows, requests)
+        self._requests = list(requests)
+        self._uses = count_uses(self._tiles, self._windows, self._requests)
         self.tiles = sum(1 for kind, _ in self._uses if kind == "tile")
+        self._to_compute = self._steps()
+        self._images: Iterator[Batch] | None = None
+        self._computed = self._read = 0
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Inside, tiles are read ahead of all requests, not of the one in work alone; nothing else may read the source.
+
+        To be entered before the first request.
+        """
+        batches = (batch for tiles, _ in self._steps() for batch in self._batches(tiles))
+        with ahead(self._read_tiles, batches) as images:
+            self._images = images
+            yield
 
     def read(self, window: Window) -> Logits:
         """Logits of a window; each of the announced requests is read exactly once, in their order."""
+        if self._read == self._computed:
+            self.compute(window)
+        self._read += 1
         needed = self._tiles.touching(window)
-        windows = self._windows.touching(window) if self._windows else []
-        missing = [index for index in windows if ("window", index) not in self._store]
-        wanted = set(needed)
-        for index in missing:
-            wanted.update(self._tiles.touching(self._window(index)))
-        self._segment([index for index in sorted(wanted) if ("tile", index) not in self._store])
-        for index in missing:
-            self._refine_window(index)
         base = self._blend_tiles(window, needed)
         self._release("tile", needed)
         correction = np.zeros_like(base)
         if self._windows and self._refiner:
+            windows = self._windows.touching(window)
             pieces = [(self._windows.window(index), self._store.get(("window", index))[0]) for index in windows]
             correction = blend(pieces, window, self._targets, self._refiner.overlap) * self._refine
             self._release("window", windows)
         return Logits(base, correction)
 
+    def compute(self, window: Window) -> None:
+        """Run the networks for the next request; it may then be read in another thread, while this one goes on."""
+        assert window == self._requests[self._computed], "requests come in the order they were announced in"
+        tiles, windows = next(self._to_compute)
+        batches = self._batches(tiles)
+        if self._images is not None:
+            self._segment(len(batches), self._images)
+        else:
+            with ahead(self._read_tiles, batches) as images:
+                self._segment(len(batches), images)
+        for index in windows:
+            self._refine_window(index)
+        self._computed += 1
+
+    def _steps(self) -> Iterator[tuple[list[Index], list[Index]]]:
+        """For every request the tiles and refiner windows that it is the first to need."""
+        tiles: set[Index] = set()
+        windows: set[Index] = set()
+        for request in self._requests:
+            fresh = [i for i in (self._windows.touching(request) if self._windows else []) if i not in windows]
+            wanted = set(self._tiles.touching(request))
+            wanted.update(*(self._tiles.touching(self._window(index)) for index in fresh))
+            yield sorted(wanted - tiles), fresh
+            tiles |= wanted
+            windows.update(fresh)
+
+    def _batches(self, tiles: list[Index]) -> list[list[Index]]:
+        size = self._networks.batch
+        return [tiles[start : start + size] for start in range(0, len(tiles), size)]
+
     def _window(self, index: Index) -> Window:
         assert self._windows is not None
         return self._windows.window(index)
 
-    def _segment(self, indices: list[Index]) -> None:
-        """Run tiles through the network, reading one batch ahead."""
-        size = self._networks.batch
-        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._read_tiles, batches[0]) if batches else None
-            for number, batch in enumerate(batches):
-                assert ahead is not None
-                image, valid = ahead.result()
-                ahead = reader.submit(self._read_tiles, batches[number + 1]) if number + 1 < len(batches) else None
-                self._segment_batch(batch, image, valid)
+    def _segment(self, count: int, images: Iterator[Batch]) -> None:
+        """Run so many batches of tiles through the network."""
+        for _ in range(count):
+            self._segment_batch(*next(images))
 
-    def _read_tiles(self, batch: list[Index]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _read_tiles(self, batch: list[Index]) -> Batch:
         parts = [self._source.read(self._tiles.window(index)) for index in batch]
-        return np.stack([image for image, _ in parts]), np.stack([valid for _, valid in parts])
+        return batch, np.stack([image for image, _ in parts]), np.stack([valid for _, valid in parts])
 
     def _segment_batch(self, batch: list[Index], image: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Tiles without a valid pixel are kept as nothing: in the blend they would weigh on their neighbors."""

@@ -36,7 +36,7 @@ class PredictOptions:
         max_memory: bytes the process may use.
         scratch: folder for what does not fit into memory; beside the outputs if None.
         tta: average over the four flips of each tile.
-        overwrite: replace existing outputs.
+        overwrite: replace existing outputs, and start afresh where an unfinished run could be continued.
         format: of the vector layers.
         min_area: smallest polygon in m2.
         min_hole: holes smaller than this are filled, m2.

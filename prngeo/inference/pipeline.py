@@ -5,48 +5,31 @@ from __future__ import annotations
 import functools
 import json
 import time
-from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import rasterio
 
 from prngeo.errors import UsageError
-from prngeo.files import publish, refuse_existing, refuse_inputs, scratch_folder, staging
-from prngeo.inference.chunks import PixelCounts, chunk_result
+from prngeo.files import Finished, empty, file_hash, publish, refuse_existing, refuse_inputs, staging, staging_folder
 from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import gdal_cache
-from prngeo.inference.mosaic import Networks
+from prngeo.inference.memory import estimate, gdal_cache, refuse_full
 from prngeo.inference.options import Device, PredictOptions
-from prngeo.inference.outputs import (
-    KINDS,
-    LINES,
-    Kind,
-    layer_names,
-    project_name,
-    raster_name,
-    raster_spec,
-    raster_style,
-)
+from prngeo.inference.outputs import Kind, layer_names, project_name, raster_name, raster_style
 from prngeo.inference.project import write_scene_project
+from prngeo.inference.rasters import make_rasters
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
+from prngeo.inference.resume import PUBLISH, RunState, explained, moved_outputs, resume, run_identity
+from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
-from prngeo.qgis.styles import line_style, polygon_style, style_path, write_sidecar
-from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
-from prngeo.raster.store import TileStore
-from prngeo.vectorize.polygons import polygonize
-from prngeo.vectorize.write import style_paths, vector_paths, write_layers
-
-STRAIGHT = "buildings"
-"""The target whose polygons are split and regularized."""
+from prngeo.qgis.styles import style_path, write_sidecar
+from prngeo.vectorize.write import style_paths, vector_paths
 
 if TYPE_CHECKING:
-    from geopandas import GeoDataFrame
-
     from prngeo.models.onnx_runtime import OnnxRuntime
     from prngeo.models.runtime import Runtime
 
@@ -58,6 +41,10 @@ def predict(
     report: Report = silent,
 ) -> PredictResult:
     """Segment a scene into georeferenced rasters and polygons.
+
+    A run that fails, is interrupted or killed leaves its finished chunks in one hidden folder beside the outputs. The
+    next run with the same scene, model and options continues there and gives the same pixels and rows as a run
+    without a break; where something changed, or with `options.overwrite`, it starts afresh.
 
     Args:
         scene: any raster GDAL opens: path, /vsi name or URL.
@@ -71,63 +58,75 @@ def predict(
 
     Raises:
         UsageError: an argument, an option or the scene does not suit; nothing was written.
-        PrngeoError: the run failed; nothing is left behind.
+        PrngeoError: the run failed; the message says what is kept and how to continue.
+        KeyboardInterrupt: the run was interrupted; so does its message. Nothing is kept if it was cancelled
+            (prngeo.errors.Cancelled).
     """
     started = time.monotonic()
     options = options or PredictOptions()
     with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
-        record = job.folder / f"{job.scene.name}.json"
-        project = job.folder / project_name(job.scene.name)
-        layers = layer_names(target.name for target in job.targets)
-        vectors = vector_paths(job.folder / job.scene.name, options.format, layers)
-        rasters = {
-            target.name: {kind: job.folder / raster_name(job.scene.name, target.name, kind) for kind in _kinds(options)}
-            for target in job.targets
-        }
-        every = [path for kinds in rasters.values() for path in kinds.values()]
-        outputs = [*every, *map(style_path, every), *vectors, *style_paths(vectors, options.format), project, record]
-        refuse_inputs(outputs, [path for path in (scene, options.aoi) if path is not None])
-        refuse_existing(outputs, options.overwrite)
+        outputs = _Outputs.of(job)
+        paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
+        before = None if options.overwrite else RunState.read(hidden)
+        refuse_inputs(paths, [path for path in (scene, options.aoi) if path is not None])
+        moved = moved_outputs(hidden, job.folder)
+        refuse_existing(
+            [path for path in paths if path not in moved], options.overwrite or bool(before and before.replace)
+        )
         if job.scene.valid_share == 0:
             raise UsageError(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
-        warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
-        runtime = _runtime(job.bundle, options)
-        with staging(job.folder, job.scene.name) as hidden:
-            timings, counts = _rasters(job, runtime, hidden, report)
-            if not any(count.valid for count in counts.values()):
-                raise UsageError(
-                    f"--aoi {options.aoi} covers no valid pixel of {scene}: no pixel's center lies inside its "
-                    "polygons, or only nodata does."
-                )
-            names, summaries = _vectors(job, hidden, counts, report, timings)
-            seconds = time.monotonic() - started
-            content = make_record(job, runtime.facts(), timings, summaries, seconds, warnings)
-            unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, scene).warning
-            warnings += [unnamed] if unnamed else []
-            content["warnings"] = warnings
-            (hidden / record.name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            publish(hidden, job.folder, [*names, project.name, record.name])
-    pixels = job.scene.height * job.scene.width / 1e6
+        refuse_full(job.memory, options.scratch or job.folder)
+        report(Progress(job.scene.name, "segment", note=estimate(job.memory, options.scratch or job.folder)))
+        with staging(job.folder, job.scene.name, resume=True), explained(hidden, options.overwrite):
+            runtime = _runtime(job.bundle, options)
+            source = job.scene.identity()
+            job = resume(job, run_identity(job, source, runtime.facts()), before, hidden, paths, report)
+            facts = Finished(hidden).facts(PUBLISH) or _make(job, runtime, hidden, source, started, report)
+            publish(hidden, job.folder, facts["names"])
+    seconds = time.monotonic() - started
     return PredictResult(
         str(scene),
         job.folder,
-        rasters,
-        vectors,
-        project,
-        record,
-        summaries,
+        outputs.rasters,
+        outputs.vectors,
+        outputs.project,
+        outputs.record,
+        {name: TargetSummary(**summary) for name, summary in facts["targets"].items()},
         seconds,
-        pixels / seconds,
+        facts["share"] * job.scene.height * job.scene.width / 1e6 / seconds,
         peak_memory(),
-        warnings,
+        facts["warnings"],
     )
 
 
-def _kinds(options: PredictOptions) -> tuple[Kind, ...]:
-    return KINDS if options.refine else ("probability", "mask")
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the outputs of a job will lie."""
+
+    rasters: dict[str, dict[Kind, Path]]
+    vectors: list[Path]
+    project: Path
+    record: Path
+
+    @staticmethod
+    def of(job: Job) -> _Outputs:
+        folder, name = job.folder, job.scene.name
+        rasters = {
+            target.name: {kind: folder / raster_name(name, target.name, kind) for kind in job.kinds}
+            for target in job.targets
+        }
+        layers = layer_names(target.name for target in job.targets)
+        vectors = vector_paths(folder / name, job.options.format, layers)
+        return _Outputs(rasters, vectors, folder / project_name(name), folder / f"{name}.json")
+
+    def paths(self, job: Job) -> list[Path]:
+        """All files, with their styles."""
+        rasters = [path for kinds in self.rasters.values() for path in kinds.values()]
+        styles = [*map(style_path, rasters), *style_paths(self.vectors, job.options.format)]
+        return [*rasters, *styles, *self.vectors, self.project, self.record]
 
 
 def _runtime(bundle: Bundle, options: PredictOptions) -> Runtime | OnnxRuntime:
@@ -148,122 +147,39 @@ def _runtime_of(path: Path, digests: tuple[str, ...], device: Device, tta: bool)
     return Runtime(bundle, choose_compute(device), tta)
 
 
-def _rasters(
-    job: Job, runtime: Networks, hidden: Path, report: Report
-) -> tuple[dict[str, float], dict[str, PixelCounts]]:
-    """Compute all chunks and finish the COGs in the hidden folder."""
-    started = time.monotonic()
-    name = job.scene.name
-    counts = {target.name: PixelCounts() for target in job.targets}
-    chunks = job.chunks()
-    specs = _specs(job)
-    with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_folder(job.options.scratch or hidden))
-        writers = {key: stack.enter_context(RasterWriter(_part(hidden, *key), spec)) for key, spec in specs.items()}
-        seen = 0
-
-        def on_tile(_: bool) -> None:
-            nonlocal seen
-            seen += 1
-            report(Progress(name, "segment", seen, mosaic.tiles))
-
-        source = stack.enter_context(job.scene.reopen())
-        mosaic = job.mosaic(source, runtime, TileStore(job.memory.store, scratch), chunks, on_tile)
-        for chunk in chunks:
-            logits = job.resampling.read(mosaic, chunk)
-            valid = job.valid(chunk)
-            if not valid.any():
-                continue
-            for target in job.targets:
-                result = chunk_result(logits, valid, target)
-                counts[target.name].add(result)
-                for kind in (*_kinds(job.options), "changed"):
-                    writers[target.name, kind].write(chunk, getattr(result, kind))
-    timings = {"segment_and_refine": time.monotonic() - started}
-    started = time.monotonic()
-    for number, ((target_name, kind), spec) in enumerate(specs.items()):
-        report(Progress(name, "finish", number, len(specs)))
-        if kind != "changed":
-            part = _part(hidden, target_name, kind)
-            finish_cog(part, hidden / raster_name(name, target_name, cast(Kind, kind)), spec)
-            part.unlink()
-    report(Progress(name, "finish", len(specs), len(specs)))
-    timings["finish"] = time.monotonic() - started
-    return timings, counts
-
-
-def _specs(job: Job) -> dict[tuple[str, str], RasterSpec]:
-    specs = {}
+def _make(
+    job: Job, runtime: Runtime | OnnxRuntime, hidden: Path, source: dict[str, Any], started: float, report: Report
+) -> dict[str, Any]:
+    """Make all outputs in the hidden folder; returns what is to be known of them, ready for JSON."""
+    warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
+    rasters = make_rasters(job, runtime, hidden, report)
+    if not any(count.valid for count in rasters.counts.values()):
+        empty(hidden)
+        raise UsageError(
+            f"--aoi {job.options.aoi} covers no valid pixel of {job.scene.path}: no pixel's center lies inside its "
+            "polygons, or only nodata does."
+        )
+    before = time.monotonic()
+    vectors, summaries = make_vectors(job, hidden, rasters.counts, report)
+    timings = rasters.timings | {"vectorize": time.monotonic() - before}
+    names = []
     for target in job.targets:
-        tags = {
-            "PRNGEO_MODEL": f"{job.card.name} {job.card.version}",
-            "PRNGEO_TARGET": target.name,
-            "PRNGEO_THRESHOLD": f"{target.final.threshold:g}",
-            "PRNGEO_REFINED": str(job.refine[target.channel]),
-        }
-        for kind in _kinds(job.options):
-            specs[target.name, str(kind)] = raster_spec(job.grid, target.name, kind, tags)
-        specs[target.name, "changed"] = raster_spec(job.grid, target.name, "mask", tags)
-    return specs
-
-
-def _part(hidden: Path, target: str, kind: str) -> Path:
-    return hidden / f"part_{target}_{kind}.tif"
-
-
-def _vectors(
-    job: Job, hidden: Path, counts: dict[str, PixelCounts], report: Report, timings: dict[str, float]
-) -> tuple[list[str], dict[str, TargetSummary]]:
-    """Polygons, styles and summaries; returns the names of all finished files."""
-    started = time.monotonic()
-    scene, options = job.scene, job.options
-    layers, summaries, names, styles = {}, {}, [], {}
-    pixel_size = None if scene.crs else float(np.sqrt(scene.gsd[0] * scene.gsd[1]))
-    if pixel_size is not None and options.grid == "model":
-        pixel_size *= float(np.sqrt(scene.factor[0] * scene.factor[1]))
-    for number, target in enumerate(job.targets):
-        report(Progress(scene.name, "vectorize", number, len(job.targets)))
-        for kind in _kinds(options):
-            raster = hidden / raster_name(scene.name, target.name, kind)
+        for kind in job.kinds:
+            raster = hidden / raster_name(job.scene.name, target.name, kind)
             names += [raster.name, write_sidecar(raster, raster_style(kind, target.name)).name]
-        frame = polygonize(
-            hidden / raster_name(scene.name, target.name, "mask"),
-            hidden / raster_name(scene.name, target.name, "probability"),
-            _part(hidden, target.name, "changed"),
-            value=1,
-            min_area=options.min_area,
-            min_hole=options.min_hole,
-            simplify=options.simplify,
-            regularize=options.regularize and target.name == STRAIGHT,
-            split=options.split if target.name == STRAIGHT else None,
-            pixel_size=pixel_size,
-        )
-        layers[target.name] = frame
-        styles[target.name] = polygon_style(target.name)
-        count, length = counts[target.name], None
-        if target.name in LINES:
-            lines = _centerlines(job, hidden, target.name, pixel_size)
-            layers[LINES[target.name]], styles[LINES[target.name]] = lines, line_style(target.name)
-            length = float(lines["length_m"].sum())
-        summaries[target.name] = TargetSummary(
-            area_m2=float(frame["area_m2"].sum()),
-            polygons=len(frame),
-            valid_pixels=count.valid,
-            mask_pixels=count.mask,
-            changed_pixels=count.changed,
-            threshold=target.final.threshold,
-            refined=job.refine[target.channel],
-            length_m=length,
-        )
-    files = write_layers(layers, hidden / scene.name, options.format, styles)
-    names += [path.name for path in (*files, *style_paths(files, options.format))]
-    report(Progress(scene.name, "vectorize", len(job.targets), len(job.targets)))
-    timings["vectorize"] = time.monotonic() - started
-    return names, summaries
-
-
-def _centerlines(job: Job, hidden: Path, target: str, pixel_size: float | None) -> GeoDataFrame:
-    from prngeo.vectorize.centerlines import centerlines
-
-    mask, probability = (hidden / raster_name(job.scene.name, target, kind) for kind in ("mask", "probability"))
-    return centerlines(mask, probability, value=1, pixel_size=pixel_size)
+    seconds = time.monotonic() - started
+    content = make_record(job, source, runtime.facts(), timings, rasters.resumed, summaries, seconds, warnings)
+    unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, job.scene.path).warning
+    warnings += [unnamed] if unnamed else []
+    content["warnings"] = warnings
+    record = hidden / f"{job.scene.name}.json"
+    record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    names += [*vectors, project_name(job.scene.name), record.name]
+    facts = {
+        "names": names,
+        "targets": {name: asdict(summary) for name, summary in summaries.items()},
+        "warnings": warnings,
+        "share": 1 - rasters.resumed / len(job.chunks()),
+    }
+    Finished(hidden).put(PUBLISH, {name: file_hash(hidden / name) for name in names}, facts)
+    return facts

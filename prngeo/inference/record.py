@@ -12,13 +12,15 @@ import rasterio
 
 from prngeo import __version__
 from prngeo.inference.job import Job
-from prngeo.inference.result import TargetSummary, peak_memory
+from prngeo.inference.result import TargetSummary, peak_gpu_memory, peak_memory
 
 
 def make_record(
     job: Job,
+    source: dict[str, Any],
     compute: dict[str, str | int],
     timings: dict[str, float],
+    resumed: int,
     summaries: dict[str, TargetSummary],
     seconds: float,
     warnings: list[str],
@@ -27,8 +29,10 @@ def make_record(
 
     Args:
         job: the scene and how it was read.
+        source: identity of the scene's file.
         compute: facts of the runtime.
         timings: seconds of each stage.
+        resumed: chunks that an earlier, unfinished run had computed.
         summaries: target -> figures.
         seconds: wall-clock time so far.
         warnings: what the user was told of the scene.
@@ -37,7 +41,7 @@ def make_record(
     compute = dict(compute)
     library = str(compute["runtime"]), str(compute.pop("version"))
     return {
-        "input": scene.identity(),
+        "input": source,
         "scene": {
             "height": scene.height,
             "width": scene.width,
@@ -66,7 +70,9 @@ def make_record(
         "warnings": warnings,
         "seconds": round(seconds, 2),
         "timings": {key: round(value, 2) for key, value in timings.items()},
+        "chunks": {"side": job.memory.chunk, "total": len(job.chunks()), "resumed": resumed},
         "peak_memory_bytes": peak_memory(),
+        "peak_gpu_memory_bytes": peak_gpu_memory(),
         "versions": {
             "prngeo": __version__,
             "python": platform.python_version(),

@@ -256,7 +256,8 @@ def _disk_free() -> dict[str, int]:
 
 
 def _models() -> list[ModelState]:
-    from prngeo.models.bundle import WEIGHTS, embedded_models, file_hash, open_bundle
+    from prngeo.files import file_hash
+    from prngeo.models.bundle import WEIGHTS, embedded_models, open_bundle
 
     states = []
     for name in embedded_models():

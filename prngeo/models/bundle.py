@@ -5,7 +5,6 @@ An exported model (`prngeo export MODEL --to onnx`) is such a folder with ONNX g
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.files import file_hash
 from prngeo.models.card import FORMAT, REFINER, Card, PrnCard
 
 if TYPE_CHECKING:
@@ -213,9 +213,3 @@ def _write(folder: Path, card: AnyCard, tensors: dict[str, Tensor]) -> AnyCard:
     partial.replace(folder / WEIGHTS)
     text.replace(folder / CARD)
     return card
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from prngeo.tiling.grid import Window
 
 class Aoi:
     """Polygons on the pixels of a grid; a pixel belongs if its center lies inside.
+
+    Attributes:
+        digest: SHA-256 of the polygons in the grid's coordinates.
 
     Args:
         path: vector file in any coordinate system.
@@ -38,6 +42,7 @@ class Aoi:
         if not shapely.area(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))):
             raise LayerElsewhereError(f"{what} does not touch the scene: no pixel lies inside its polygons.")
         self._pixels = shapely.prepared.prep(pixels)
+        self.digest = hashlib.sha256(b"".join(shapely.to_wkb(self._drawing.shapes))).hexdigest()
 
     def touches(self, window: Window) -> bool:
         """True if a window of the grid may hold a pixel of the area."""

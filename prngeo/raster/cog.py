@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import rasterio
 import rasterio._err
@@ -17,13 +18,17 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
 
 from prngeo.errors import PrngeoError
+from prngeo.files import free_space
 from prngeo.tiling.grid import Window
 
 BLOCK = 512
 """Side of an internal block in pixels."""
+
+STORAGE = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "zlevel": 1}
+"""How pixels are stored until their raster is finished."""
 
 _FAILURES = (RasterioError, OSError, rasterio._err.CPLE_BaseError)
 
@@ -82,11 +87,7 @@ class RasterWriter:
             "dtype": spec.dtype,
             "crs": spec.crs,
             "nodata": spec.nodata,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "compress": "deflate",
-            "zlevel": 1,
+            **STORAGE,
             "bigtiff": "if_safer",
             "sparse_ok": True,
         }
@@ -158,33 +159,100 @@ def _is_stored(file: DatasetReader, path: Path, row: int, col: int) -> bool:
     return offset is not None and int(offset) + int(size) <= path.stat().st_size
 
 
+def encode_part(values: NDArray[Any], dtype: str) -> bytes:
+    """The pixels of a part of a raster as a compressed GeoTIFF, in memory.
+
+    Args:
+        values: (h, w) stored values.
+        dtype: data type of the raster.
+    """
+    profile = {
+        "driver": "GTiff",
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "count": 1,
+        "dtype": dtype,
+        "transform": Affine.scale(2),  # rasterio warns if there is none; a part has a place in its VRT alone
+        **STORAGE,
+    }
+    with MemoryFile() as memory:
+        with memory.open(**profile) as file:
+            file.write(values.astype(dtype, copy=False), 1)
+        return bytes(memory.getbuffer())
+
+
+def write_vrt(path: Path, spec: RasterSpec, parts: Mapping[Window, Path]) -> None:
+    """A raster made of parts, as a VRT beside or above them; where there is none it is nodata.
+
+    Args:
+        path: of the VRT.
+        spec: the raster.
+        parts: window -> file with its pixels.
+
+    Raises:
+        PrngeoError: it cannot be written.
+    """
+    template = path.with_suffix(".template.tif")
+    RasterWriter(template, spec).close()
+    try:
+        _copy(template, path, driver="VRT")
+        tree = ElementTree.parse(path)
+        band = tree.find("VRTRasterBand")
+        assert band is not None
+        for source in band.findall("SimpleSource"):
+            band.remove(source)
+        for window, part in parts.items():
+            band.append(_vrt_source(window, part.relative_to(path.parent).as_posix(), str(band.get("dataType"))))
+        tree.write(path)
+        template.unlink()
+    except _FAILURES as error:
+        raise _write_error(path, error) from error
+
+
+def _vrt_source(window: Window, name: str, kind: str) -> ElementTree.Element:
+    source = ElementTree.Element("SimpleSource")
+    ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = name
+    ElementTree.SubElement(source, "SourceBand").text = "1"
+    blocks = {"BlockXSize": str(BLOCK), "BlockYSize": str(BLOCK)}
+    shape = {"RasterXSize": str(window.width), "RasterYSize": str(window.height)}
+    ElementTree.SubElement(source, "SourceProperties", {**shape, "DataType": kind, **blocks})
+    size = {"xSize": str(window.width), "ySize": str(window.height)}
+    ElementTree.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
+    ElementTree.SubElement(source, "DstRect", {"xOff": str(window.col), "yOff": str(window.row), **size})
+    return source
+
+
 def finish_cog(source: Path, target: Path, spec: RasterSpec) -> None:
-    """Copy a finished raster into a COG with overviews, block by block.
+    """Copy a finished raster, or a VRT of its parts, into a COG with overviews, block by block.
 
     Raises:
         PrngeoError: the file cannot be written.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            rasterio.shutil.copy(
-                source,
-                target,
-                driver="COG",
-                compress="DEFLATE",
-                level="6",
-                predictor="NO" if spec.colors else "YES",
-                blocksize=str(BLOCK),
-                overview_resampling=Resampling[spec.overviews].name.upper(),
-                bigtiff="IF_SAFER",
-                num_threads="ALL_CPUS",
-            )
+        _copy(
+            source,
+            target,
+            driver="COG",
+            compress="DEFLATE",
+            level="6",
+            predictor="NO" if spec.colors else "YES",
+            blocksize=str(BLOCK),
+            overview_resampling=Resampling[spec.overviews].name.upper(),
+            bigtiff="IF_SAFER",
+            num_threads="ALL_CPUS",
+        )
     except _FAILURES as error:
         raise _write_error(target, error) from error
 
 
+def _copy(source: Path, target: Path, **options: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        rasterio.shutil.copy(source, target, **options)
+
+
 def _write_error(path: Path, reason: Exception | str) -> PrngeoError:
     return PrngeoError(
-        f"{path.name} could not be written in {path.parent}: {str(reason).rstrip('.')}. Check its free space and "
-        "rights."
+        f"{path.name} could not be written in {path.parent}: {str(reason).rstrip('.')}. Check its rights and free "
+        f"space ({free_space(path.parent)})."
     )

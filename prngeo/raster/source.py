@@ -19,7 +19,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from prngeo.errors import PrngeoError, UsageError
+from prngeo.errors import PrngeoError, ReadError, UsageError
 from prngeo.tiling.grid import Window
 
 _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a-z0-9+]*://", re.IGNORECASE)
@@ -70,12 +70,12 @@ def open_dataset(path: str, overview_level: int | None = None) -> DatasetReader:
 
 @contextmanager
 def reading(path: str, window: Window) -> Iterator[None]:
-    """Turns a failed read of `window` (pixels of the file) into a PrngeoError that names file and place."""
+    """Turns a failed read of `window` (pixels of the file) into a ReadError that names file and place."""
     try:
         yield
     except (RasterioError, OSError) as error:
         shown = public_path(path)
-        raise PrngeoError(
+        raise ReadError(
             f"{shown}: rows {window.row}-{window.row_end - 1}, columns {window.col}-{window.col_end - 1} "
             f"could not be read: {_reason(error, path)}. The file may be truncated or damaged: check it with "
             f"`gdalinfo -checksum {shown}`, and copy or download it again."

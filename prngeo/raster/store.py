@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Hashable
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,7 +17,7 @@ Arrays = tuple[NDArray[np.float16], ...]
 
 
 class TileStore:
-    """Keeps the arrays of a tile or window for a known number of uses.
+    """Keeps the arrays of a tile or window for a known number of uses; several threads may use it.
 
     Args:
         budget: bytes that may be held in memory.
@@ -28,7 +30,8 @@ class TileStore:
         self._held: dict[Hashable, Arrays | Path] = {}
         self._uses: dict[Hashable, int] = {}
         self._bytes = 0
-        self._written = 0
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._held
@@ -43,14 +46,17 @@ class TileStore:
             PrngeoError: the scratch folder cannot be written.
         """
         size = sum(array.nbytes for array in arrays)
-        if self._bytes + size <= self._budget:
-            # A view would keep the whole batch it was cut from.
-            self._held[key] = tuple(array if array.base is None else array.copy() for array in arrays)
+        with self._lock:
+            fits = self._bytes + size <= self._budget
+            self._bytes += size if fits else 0
+        # A view would keep the whole batch it was cut from.
+        held = tuple(a if a.base is None else a.copy() for a in arrays) if fits else self._save(arrays)
+        with self._lock:
+            self._held[key] = held
             self._uses[key] = uses
-            self._bytes += size
-            return
-        path = self._scratch / f"{self._written}.npz"
-        self._written += 1
+
+    def _save(self, arrays: Arrays) -> Path:
+        path = self._scratch / f"{next(self._numbers)}.npz"
         try:
             np.savez(path, *arrays)
         except OSError as error:
@@ -59,8 +65,7 @@ class TileStore:
                 f"The scratch folder {self._scratch} cannot take more ({error.strerror or error}). Free space there, "
                 "choose another with --scratch, or raise --max-memory."
             ) from error
-        self._held[key] = path
-        self._uses[key] = uses
+        return path
 
     def get(self, key: Hashable) -> Arrays:
         """The arrays of a key that is held.
@@ -82,12 +87,13 @@ class TileStore:
 
     def release(self, key: Hashable) -> None:
         """Count one use; the last one drops the arrays."""
-        self._uses[key] -= 1
-        if self._uses[key] > 0:
-            return
-        held = self._held.pop(key)
-        del self._uses[key]
+        with self._lock:
+            self._uses[key] -= 1
+            if self._uses[key] > 0:
+                return
+            held = self._held.pop(key)
+            del self._uses[key]
+            if not isinstance(held, Path):
+                self._bytes -= sum(array.nbytes for array in held)
         if isinstance(held, Path):
             held.unlink(missing_ok=True)
-        else:
-            self._bytes -= sum(array.nbytes for array in held)

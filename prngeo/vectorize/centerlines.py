@@ -21,7 +21,7 @@ from prngeo.vectorize.planar import planar
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.polygons import check_grids
 from prngeo.vectorize.skeleton import LineGraph, skeleton_graph
-from prngeo.vectorize.smooth import mean_width, simplified, smoothed
+from prngeo.vectorize.smooth import mean_width, simplified, smoothed, thinned
 from prngeo.vectorize.tidy import drop_specks, prune
 from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web
 
@@ -144,13 +144,13 @@ def _bridge(web: Web, ground: Ground, max_gap: float, probability: float) -> Non
 
 
 def _frame(web: Web, known: dict[int, dict[str, Any]], plane: Plane, tolerance: float) -> gpd.GeoDataFrame:
-    """The network as rows."""
-    lines = list(web.ends)
-    drawn = [
-        smoothed(web.points[line], np.array([web.nodes[node] for node in web.ends[line]]), plane.side, tolerance / 2)
-        for line in lines
-    ]
-    pieces, source = planar(simplified(drawn, tolerance / 2))
+    """The network as rows; its lines are taken out of it one by one."""
+    lines, drawn = list(web.ends), []
+    for line in lines:
+        ends = np.array([web.nodes[node] for node in web.ends[line]])
+        # Simplifying all lines together takes hundreds of bytes a point: most go before.
+        drawn.append(thinned(smoothed(web.points.pop(line), ends, plane.side, tolerance / 2), tolerance / 20))
+    pieces, source = planar(simplified(drawn, 0.45 * tolerance))
     back = np.linalg.inv(plane.metres.T)
     rows = [(_forward(points @ back), known[lines[index]]) for points, index in zip(pieces, source, strict=True)]
     rows.sort(key=lambda row: (*row[0][0, ::-1], *row[0][-1, ::-1], len(row[0]), *row[0][1]))

@@ -90,10 +90,10 @@ def trace(runs: Runs, labels: Labels) -> Rings:
             are joined by their edges.
     """
     corners = _corners(runs, labels)
-    y, x = np.divmod(corners.position, runs.pitch)
-    place = np.arange(len(y))
+    y, x = (part.astype(np.int32) for part in np.divmod(corners.position, runs.pitch))
+    place = np.arange(len(y), dtype=np.int32)
     # Sorted along rows, a corner and the next one share a horizontal edge; along columns, a vertical one.
-    order = np.lexsort((corners.downward, y, x, corners.label))
+    order = np.lexsort((corners.downward, y, x, corners.label)).astype(np.int32)
     below = np.empty_like(order)
     below[order] = order[place ^ 1]
     # With the object to the right, its left borders are walked upward and its right ones downward.
@@ -146,16 +146,16 @@ def _corners(runs: Runs, labels: Labels) -> _Corners:
     return _Corners(label[order], position[order], kinds[order], downward[order])
 
 
-def _cycles(following: Integers) -> tuple[Labels, Integers]:
+def _cycles(following: Labels) -> tuple[Labels, Labels]:
     """The cycle of each element of a permutation, numbered by first elements, and its place there from the first."""
-    place = np.arange(len(following))
+    place = np.arange(len(following), dtype=following.dtype)
     cycle = connected(len(following), place, following)
     size = np.bincount(cycle)
-    first = np.empty(len(size), np.int64)
+    first = np.empty(len(size), following.dtype)
     first[cycle[::-1]] = place[::-1]
     # Pointers double their reach until they arrive at the first element, and add up the steps on their way.
     first = first[cycle]
-    steps, target = np.where(place == first, 0, 1), np.where(place == first, place, following)
+    steps, target = (place != first).astype(following.dtype), np.where(place == first, place, following)
     moving = np.flatnonzero(target != first)
     while len(moving):
         via = target[moving]

@@ -15,6 +15,9 @@ from prngeo.raster.gsd import measure_gsd
 from prngeo.raster.layer import apply
 from prngeo.vectorize.outlines import Floats, Geometries
 
+POINTS_AT_ONCE = 1_000_000
+"""About so many points of polygons are moved at a time."""
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -114,8 +117,12 @@ class Plane:
 
     def to_map(self, geometry: Geometries) -> Geometries:
         """Move polygons from pixel coordinates to the CRS; outer rings turn counterclockwise, holes clockwise."""
-        moved = shapely.transform(geometry, lambda points: apply(self.transform, points))
-        return np.asarray(shapely.orient_polygons(moved), object)
+        part = np.cumsum(shapely.get_num_coordinates(geometry)) // POINTS_AT_ONCE
+        moved = np.empty(len(geometry), object)
+        for piece in np.split(np.arange(len(geometry)), np.flatnonzero(np.diff(part)) + 1):
+            mapped = shapely.transform(geometry[piece], lambda points: apply(self.transform, points))
+            moved[piece] = shapely.orient_polygons(mapped)
+        return moved
 
 
 def named_system(wkt: str) -> pyproj.CRS:

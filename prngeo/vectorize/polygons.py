@@ -22,6 +22,8 @@ from prngeo.vectorize.split import split_objects
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
 SLIVER = 1e-9
+RUNS_AT_ONCE = 500_000
+"""About so many runs are outlined at a time."""
 DEFAULT_TOLERANCE = 2.0
 """Pixels within which outlines are straightened if no tolerance is given."""
 
@@ -160,9 +162,9 @@ def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
         Object array (polygons,).
     """
     if connectivity == 4:
-        return trace(runs, labels).geometry()
+        return _outlines(runs, labels)
     pieces = runs.components(4, labels)
-    parts = trace(runs, pieces).geometry()
+    parts = _outlines(runs, pieces)
     owner = np.empty(len(parts), np.int32)
     owner[pieces] = labels
     order, counts = np.argsort(owner, kind="stable"), np.bincount(owner)
@@ -170,6 +172,17 @@ def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
     firsts = order[np.cumsum(counts) - counts]
     result[counts == 1] = parts[firsts[counts == 1]]
     return result
+
+
+def _outlines(runs: Runs, labels: Labels) -> Geometries:
+    """Polygons of the runs of each label, made so many runs at a time that memory is that of the largest object."""
+    batch = (np.cumsum(np.bincount(labels)) - 1) // RUNS_AT_ONCE
+    firsts = np.flatnonzero(np.diff(batch, prepend=-1))
+    found = [np.empty(0, object)]
+    for first in firsts:
+        own = batch[labels] == batch[first]
+        found.append(trace(runs.take(own), labels[own] - np.int32(first)).geometry())
+    return np.concatenate(found)
 
 
 def _attributes(runs: Runs, labels: Labels, sums: Sums, probability: Any, changed: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from prngeo.tiling.grid import Grid, Window
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Numbers = NDArray[np.integer]
+"""Of pixels and pairs, in int32 where there are most: they set the peak of memory."""
 
 #: East, south-west, south, south-east: each pair of neighbours is met once.
 STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -126,14 +128,14 @@ def _trace(rows: Integers, cols: Integers, width: int) -> LineGraph:
 
 def _neighbors(key: Integers, col: Integers, width: int) -> tuple[Integers, Bools]:
     """Pairs of neighbouring pixels (pairs, 2), and which pixels belong to a square of four."""
-    own = np.arange(len(key))
+    own = np.arange(len(key), dtype=np.int32)
     to = []
     for row_step, col_step in STEPS:
         wanted = key + row_step * width + col_step
         at = np.searchsorted(key, wanted)
         inside = (at < len(key)) & (col + col_step >= 0) & (col + col_step < width)
         at[~inside] = 0
-        to.append(np.where(inside & (key[at] == wanted), at, -1) if len(key) else at)
+        to.append((np.where(inside & (key[at] == wanted), at, -1) if len(key) else at).astype(np.int32))
     east, south_west, south, south_east = to
     west = np.zeros(len(key), bool)
     west[east[east >= 0]] = True
@@ -183,12 +185,12 @@ def _chains(pairs: Integers, node: Bools, label: Integers) -> tuple[Integers, In
         the end, int64 (lines + 1,).
     """
     source, target = pairs.T.ravel(), pairs[:, ::-1].T.ravel()
-    steps = np.arange(len(source))
+    steps = np.arange(len(source), dtype=np.int32)
     back = np.roll(steps, len(pairs))
-    leaving = np.bincount(source, steps, minlength=len(node)).astype(np.int64)
+    leaving = np.bincount(source, steps, minlength=len(node)).astype(np.int32)
     # Two steps leave a pixel inside a line: one is the way back, the rest of their sum is the way on.
     last = np.where(node[target], steps, leaving[target] - back)
-    left = np.where(node[target], 0, 1)
+    left = (~node[target]).astype(np.int32)
     while not np.array_equal(further := last[last], last):
         left, last = left + left[last], further
     first = steps[node[source]]
@@ -196,7 +198,7 @@ def _chains(pairs: Integers, node: Bools, label: Integers) -> tuple[Integers, In
     begin, end = label[source[first]], label[target[last[first]]]
     first = first[np.lexsort((target[first], end, begin))]
     starts = np.concatenate([[0], np.cumsum(left[first] + 2)])
-    line = np.full(len(source), -1)
+    line = np.full(len(source), -1, np.int32)
     line[last[first]] = np.arange(len(first))
     line = line[last]
     inside = line >= 0
@@ -206,7 +208,7 @@ def _chains(pairs: Integers, node: Bools, label: Integers) -> tuple[Integers, In
     return chain, starts
 
 
-def _forward(source: Integers, target: Integers, label: Integers, first: Integers, last: Integers) -> Bools:
+def _forward(source: Numbers, target: Numbers, label: Integers, first: Numbers, last: Numbers) -> Bools:
     """Which of a line's two directions to keep: from the earlier node, else by the pixels next to it."""
     one = np.stack([label[source[first]], target[first], source[first]])
     other = np.stack([label[target[last]], source[last], target[last]])

@@ -50,6 +50,13 @@ def smoothed(points: Floats, ends: Floats, step: float, tolerance: float) -> Flo
     return np.asarray(fine + shift * np.minimum(1, tolerance / np.maximum(size, 1e-12))[:, None])
 
 
+def thinned(line: Floats, tolerance: float) -> Floats:
+    """A line without the points that lie nearly straight between others (Douglas and Peucker 1973)."""
+    return np.asarray(
+        shapely.get_coordinates(shapely.simplify(shapely.linestrings(line), tolerance, preserve_topology=False))
+    )
+
+
 def simplified(lines: list[Floats], tolerance: float) -> list[Floats]:
     """Lines with fewer points, all within the tolerance, that cross nothing they did not cross before."""
     if not lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -16,6 +16,7 @@ import pyogrio
 from pyproj.exceptions import ProjError
 
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.files import free_space
 from prngeo.qgis.styles import style_path, write_sidecar
 
 VectorFormat = Literal["gpkg", "geoparquet", "flatgeobuf", "geojson"]
@@ -55,6 +56,26 @@ CREATE TABLE layer_styles (
     update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )
 """
+
+
+class Made(Mapping[str, gpd.GeoDataFrame]):
+    """Layers that are made when they are asked for, so that no more than one need be held.
+
+    Args:
+        makers: gives the contents of a layer by its name.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], gpd.GeoDataFrame]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> gpd.GeoDataFrame:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def vector_paths(stem: str | Path, format: VectorFormat, layers: Iterable[str]) -> list[Path]:
@@ -129,7 +150,8 @@ def write_layers(
     coordinates are WGS84 with seven decimals, unless a layer has no CRS: that one is written as it is.
 
     Args:
-        layers: name and contents of each layer; at least one.
+        layers: name and contents of each layer; at least one. Contents are asked for once and one at a time, see
+            `Made`.
         stem: folder and name without a suffix, such as `out/scene`; the folder exists.
         format: kind of file. GeoParquet is version 1.1 with a bounding box column; FlatGeobuf orders its
             rows by place, for its spatial index; the others keep the order given.
@@ -174,8 +196,8 @@ def write_files(
         if format == "gpkg":
             _write_geopackage(layers, hidden[0], styles or {})
         else:
-            for path, (name, frame) in zip(hidden, layers.items(), strict=True):
-                _write_single(frame, path, name, format)
+            for path, name in zip(hidden, layers, strict=True):
+                _write_single(layers[name], path, name, format)
         for temporary, path in zip(hidden, paths, strict=True):
             os.replace(temporary, path)
         if format != "gpkg":
@@ -184,8 +206,8 @@ def write_files(
                     write_sidecar(path, styles[name])
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise PrngeoError(
-            f"cannot write {paths[0]}: {error}. See that the folder exists, has room and is writable, and "
-            "that no other program holds the file open."
+            f"cannot write {paths[0]}: {error}. See that the folder exists, has room "
+            f"({free_space(paths[0].parent)} free) and is writable, and that no other program holds the file open."
         ) from error
     finally:
         for temporary in hidden:
@@ -194,17 +216,21 @@ def write_files(
 
 
 def _write_geopackage(layers: Mapping[str, gpd.GeoDataFrame], path: Path, styles: Mapping[str, str]) -> None:
-    for name, frame in layers.items():
+    for name in layers:
         # QGIS 3.22 warns about the version that GDAL now writes by default.
         options = {"dataset_options": {"VERSION": "1.3"}} if not path.exists() else {}
-        undefined = {"SRID": "-1"} if frame.crs is None else {}
-        _write_ogr(frame, path, name, "GPKG", layer_options={"SPATIAL_INDEX": "YES", **undefined}, **options)
+        _write_table(layers[name], path, name, options)
     with closing(sqlite3.connect(path)) as database, database:
         chosen = {name: styles[name] for name in layers if name in styles}
         if chosen:
             _embed_styles(database, chosen)
         database.execute("UPDATE gpkg_contents SET last_change = ?", (FIXED_TIME,))
     _reset_change_counter(path)
+
+
+def _write_table(frame: gpd.GeoDataFrame, path: Path, name: str, options: dict[str, Any]) -> None:
+    undefined = {"SRID": "-1"} if frame.crs is None else {}
+    _write_ogr(frame, path, name, "GPKG", layer_options={"SPATIAL_INDEX": "YES", **undefined}, **options)
 
 
 def _reset_change_counter(path: Path) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def test_a_prediction_writes_its_outputs_and_a_summary(cli, scene, tiny_model, t
     ran = cli("predict", scene, "-o", out, "-m", tiny_model, "--tile", 64, "--overlap", 0)
     assert ran.code == 0
     assert ran.out == ""
-    lines = ran.err.splitlines()
+    told, *lines = ran.err.splitlines()
+    assert re.fullmatch(r"scene: Takes up to \d\.\d\dGB of memory until there are rasters\.", told)
     assert lines[0].startswith(f"{scene}: ")
     assert "Mpx/s, peak memory" in lines[0]
     assert lines[1].startswith("  roads      ")
@@ -106,9 +108,10 @@ def test_a_failed_scene_does_not_stop_the_others_and_json_tells_each_step(cli, s
     first, *rest = ran.err.splitlines()
     assert first == f"prngeo: No such file: {tmp_path / 'nosuch.tif'}"
     events = [json.loads(line) for line in rest]
-    assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["result"]
-    assert [event["stage"] for event in events[:-1]] == sorted(
-        (event["stage"] for event in events[:-1]), key=["segment", "finish", "vectorize"].index
+    assert [event["event"] for event in events] == ["note", *["progress"] * (len(events) - 2), "result"]
+    assert "of memory" in events[0]["note"]
+    assert [event["stage"] for event in events[1:-1]] == sorted(
+        (event["stage"] for event in events[1:-1]), key=["segment", "finish", "vectorize"].index
     )
     assert events[-1]["rasters"]["roads"]["mask"] == str(out / "scene_roads_mask.tif")
 
@@ -203,10 +206,13 @@ def test_an_output_folder_that_cannot_be_is_told(cli, scene, tiny_model, tmp_pat
         assert "bug in prngeo" not in ran.err
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
-    scene = write_scene(tmp_path / "large.tif", 1500, 1500)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "prngeo", "predict", scene, "-o", out, "-m", tiny_model, "--progress", "json"]
+@pytest.mark.parametrize("when", ["at once", "after a chunk"])
+def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path, when):
+    scene = write_scene(tmp_path / "large.tif", 1100, 1100)
+    out, hidden = tmp_path / "out", tmp_path / "out" / ".large.prngeo"
+    # With this little memory chunks are small.
+    options = ("-o", out, "-m", tiny_model, "--target", "buildings", "--max-memory", "1200MB")
+    command = [sys.executable, "-m", "prngeo", "predict", scene, *options, "--progress", "json"]
     process = subprocess.Popen(
         [str(part) for part in command],
         stderr=subprocess.PIPE,
@@ -216,14 +222,27 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tiny_model, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background may ignore it
     )
     assert process.stderr is not None
-    lines = []
+    lines, stopped = [], False
     for line in process.stderr:
         lines.append(line)
-        if len(lines) == 3:
+        if not stopped and (len(lines) == 3 if when == "at once" else any(hidden.glob("finished/chunks/*.json"))):
             os.kill(process.pid, signal.SIGINT)
+            stopped = True
     assert process.wait(timeout=30) == 130
-    assert lines[-1].startswith("prngeo: interrupted;")
-    assert not out.exists()
+    if when == "at once":
+        assert lines[-1] == "prngeo: interrupted. Nothing was finished, and nothing is left behind.\n"
+        assert not out.exists()
+        return
+    told = re.fullmatch(
+        r"prngeo: interrupted\. (\d+ of \d+ chunks are done) and kept in .*: run the same command to continue\.\n",
+        lines[-1],
+    )
+    assert told
+    assert [path.name for path in out.iterdir()] == [hidden.name]
+    again = cli("predict", scene, *options)
+    assert again.code == 0
+    assert again.err.startswith(f"large: Resuming: {told[1]}.\n")
+    assert not hidden.exists()
 
 
 def test_the_summary_shows_warnings_and_fitting_units(tmp_path):

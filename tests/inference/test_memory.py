@@ -1,8 +1,15 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from prngeo.errors import UsageError
-from prngeo.inference.memory import CHUNKS, gdal_cache, plan_memory
-from prngeo.models.card import Card, NetworkCard, RefinerCard, TargetCard
+from prngeo.inference.local import WRITE_BEHIND
+from prngeo.inference.memory import CHUNKS, estimate, gdal_cache, plan_memory, refuse_full, waiting_bytes
+from prngeo.inference.mosaic import Mosaic
+from prngeo.models.card import Card, GraphsCard, NetworkCard, RefinerCard, TargetCard
+from prngeo.raster.store import TileStore
+from tests.inference.test_mosaic import Fake, Image, chunked, scene
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -20,7 +27,7 @@ def card(refiner=True, targets=2):
     )
 
 
-@pytest.mark.parametrize("budget", [1200 * MIB, 2 * GIB, 4 * GIB, 16 * GIB, 64 * GIB])
+@pytest.mark.parametrize("budget", [1300 * MIB, 2 * GIB, 4 * GIB, 16 * GIB, 64 * GIB])
 @pytest.mark.parametrize("side", [1, 4096, 40_000, 200_000])
 def test_estimated_peak_stays_within_the_budget(budget, side):
     plan = plan_memory(budget, card(), (side, side), 512, 128)
@@ -32,11 +39,13 @@ def test_estimated_peak_stays_within_the_budget(budget, side):
 
 
 def test_more_memory_never_means_smaller_chunks_or_more_scratch():
-    plans = [plan_memory(int(g * GIB), card(), (40_000, 40_000), 512, 128) for g in (1.3, 1.6, 2, 4, 8, 32)]
-    assert [p.chunk for p in plans] == sorted(p.chunk for p in plans)
-    assert [p.scratch for p in plans] == sorted((p.scratch for p in plans), reverse=True)
-    assert len({p.chunk for p in plans}) > 1
-    assert plans[0].scratch > 0 == plans[-1].scratch
+    budgets = [int(g * GIB) for g in (1.35, 1.6, 2, 4, 8, 32)]
+    chosen = [plan_memory(budget, card(), (40_000, 40_000), 512, 128).chunk for budget in budgets]
+    assert chosen == sorted(chosen)
+    assert len(set(chosen)) > 1
+    scratch = [plan_memory(budget, card(), (40_000, 40_000), 512, 128, 512).scratch for budget in budgets]
+    assert scratch == sorted(scratch, reverse=True)
+    assert scratch[0] > 0 == scratch[-1]
 
 
 def test_scratch_grows_with_the_width_of_the_scene_not_its_height():
@@ -44,6 +53,75 @@ def test_scratch_grows_with_the_width_of_the_scene_not_its_height():
     plain = plan_memory(2 * GIB, card(), (40_000, 40_000), 512, 128)
     tall = plan_memory(2 * GIB, card(), (80_000, 40_000), 512, 128)
     assert tall.scratch == plain.scratch < wide.scratch
+
+
+def test_a_scene_coarser_than_the_model_costs_what_its_logits_take():
+    """Ten model pixels to a scene pixel: a chunk's logits are a hundred times as large."""
+    fine = plan_memory(64 * GIB, card(), (40_000, 40_000), 512, 128, 512)
+    coarse = plan_memory(64 * GIB, card(), (40_000, 40_000), 512, 128, 512, 0.1)
+    assert coarse.peak - coarse.store > fine.peak - fine.store + GIB
+    with pytest.raises(UsageError, match="at least"):
+        plan_memory(2 * GIB, card(), (40_000, 40_000), 512, 128, None, 0.1)
+    assert plan_memory(2 * GIB, card(), (40_000, 40_000), 512, 128, None, 4.0).peak <= 2 * GIB
+
+
+def test_an_exported_model_needs_less_as_it_brings_no_torch():
+    graphs = GraphsCard(precision="fp32", base="0" * 64)
+    exported = card().model_copy(update={"graphs": graphs})
+    with pytest.raises(UsageError):
+        plan_memory(900 * MIB, card(), (4000, 4000), 512, 128)
+    assert plan_memory(900 * MIB, exported, (4000, 4000), 512, 128).peak <= 900 * MIB
+
+
+class Held(TileStore):
+    """Notes the most bytes that it held."""
+
+    def __init__(self, scratch):
+        super().__init__(1 << 40, scratch)
+        self.most = 0
+
+    def put(self, key, arrays, uses):
+        super().put(key, arrays, uses)
+        self.most = max(self.most, self._bytes)
+
+
+@pytest.mark.parametrize("shape", [(60, 70), (300, 900), (900, 300), (512, 1024)])
+@pytest.mark.parametrize("side", [64, 200, 512])
+@pytest.mark.parametrize("refiner", [None, RefinerCard(window=128, overlap=32, reduction=4)])
+def test_never_more_waits_than_the_plan_says(tmp_path, shape, side, refiner):
+    """However far behind the networks the blending may be."""
+    model = card().model_copy(update={"refiner": refiner})
+    requests, store = chunked(shape, side), Held(tmp_path)
+    mosaic = Mosaic(
+        Image(scene(shape)), shape, Fake(), model, (bool(refiner),) * 2, store, requests, tile=64, overlap=16
+    )
+    behind = []
+    for request in requests:
+        mosaic.compute(request)
+        behind.append(request)
+        if len(behind) > WRITE_BEHIND + 1:
+            mosaic.read(behind.pop(0))
+    assert 0 < store.most <= waiting_bytes(model, shape, 64, 16, side)
+    assert waiting_bytes(model, shape, 64, 16, side) < 4 * store.most
+
+
+def test_a_full_disk_is_told_before_the_run(tmp_path, monkeypatch):
+    plan = plan_memory(int(1.4 * GIB), card(), (40_000, 40_000), 512, 128)
+    assert plan.scratch > 0
+    refuse_full(plan, tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=plan.scratch - 1))
+    with pytest.raises(UsageError, match=r"\d\.\d\dGB of scratch space.*--scratch"):
+        refuse_full(plan, tmp_path / "new" / "folder")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=plan.scratch))
+    refuse_full(plan, tmp_path)
+
+
+def test_the_estimate_names_memory_and_scratch():
+    small = plan_memory(int(1.4 * GIB), card(), (40_000, 40_000), 512, 128)
+    said = estimate(small, Path("fast"))
+    assert f"{small.peak / GIB:.2f}GB of memory" in said
+    assert f"{small.scratch / GIB:.2f}GB of scratch space in fast" in said
+    assert "scratch" not in estimate(plan_memory(64 * GIB, card(), (4000, 4000), 512, 128), Path("fast"))
 
 
 @pytest.mark.parametrize("chunk", [512, 1536])

@@ -65,12 +65,12 @@ def test_result_does_not_depend_on_chunk_memory_or_scratch(tmp_path: Path, optio
 def test_store_that_holds_nothing_gives_the_same_pixels(
     tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prngeo.inference import pipeline
+    from prngeo.inference import rasters
     from prngeo.raster.store import TileStore
 
     scene = write_scene(tmp_path / "scene.tif")
     kept = prngeo.predict(scene, tmp_path / "a", options)
-    monkeypatch.setattr(pipeline, "TileStore", lambda _, scratch: TileStore(0, scratch))
+    monkeypatch.setattr(rasters, "TileStore", lambda _, scratch: TileStore(0, scratch))
     same(kept, prngeo.predict(scene, tmp_path / "b", replace(options, chunk=512)))
 
 
@@ -256,7 +256,12 @@ def test_scene_without_valid_pixels_is_refused(tmp_path: Path, options: PredictO
     assert not (tmp_path / "out").exists()
 
 
-def test_truncated_file_leaves_nothing(tmp_path: Path, options: PredictOptions) -> None:
+def test_truncated_file_leaves_nothing(
+    tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prngeo.raster import retry
+
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     scene = write_scene(tmp_path / "scene.tif", 600, 600)
     data = scene.read_bytes()
     scene.write_bytes(data[: len(data) // 2])

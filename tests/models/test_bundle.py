@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.models.bundle import Bundle, embedded_models, file_hash, open_bundle, write_bundle
+from prngeo.files import file_hash
+from prngeo.models.bundle import Bundle, embedded_models, open_bundle, write_bundle
 from prngeo.models.card import Calibration, Card, TargetCard
 
 

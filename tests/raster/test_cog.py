@@ -11,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rio_cogeo.cogeo import cog_validate
 
 from prngeo.errors import PrngeoError
-from prngeo.raster.cog import BLOCK, RasterSpec, RasterWriter, finish_cog
+from prngeo.raster.cog import BLOCK, RasterSpec, RasterWriter, encode_part, finish_cog, write_vrt
 from prngeo.tiling.grid import Grid, Window
 
 NORTH_UP = Affine(0.5, 0, 500_000, 0, -0.5, 6_000_000)
@@ -77,6 +77,23 @@ def test_is_a_valid_cog_with_everything_in_it(tmp_path, shape, kind):
             table = file.colormap(1)
             assert {value: table[value][:3] for value in COLORS} == {v: c[:3] for v, c in COLORS.items()}
             assert table[255][3] == 0, "nodata is transparent; TIFF drops the opacity of other values"
+
+
+@pytest.mark.parametrize(("transform", "crs"), [(NORTH_UP, UTM), (Affine.identity(), None)])
+@pytest.mark.parametrize("kind", ["mask", "probability", "correction"])
+def test_parts_give_the_same_bytes_as_one_file(tmp_path, kind, transform, crs):
+    what, pixels = spec((1100, 1300), kind, transform, crs), values((1100, 1300), kind)
+    grid = Grid(*pixels.shape, BLOCK)
+    windows = [grid.window(index).intersect(grid.extent) for index in grid.indices()]
+    windows.remove(Window(512, 512, 512, 512))
+    whole = make(tmp_path, what, pixels, windows).read_bytes()
+    (tmp_path / "parts").mkdir()
+    parts = {window: tmp_path / "parts" / f"{number}.tif" for number, window in enumerate(windows)}
+    for window, path in parts.items():
+        path.write_bytes(encode_part(pixels[window.within(grid.extent)], what.dtype))
+    write_vrt(tmp_path / "all.vrt", what, parts)
+    finish_cog(tmp_path / "all.vrt", tmp_path / "out.tif", what)
+    assert (tmp_path / "out.tif").read_bytes() == whole
 
 
 @pytest.mark.parametrize(("transform", "crs"), [(ROTATED, UTM), (NORTH_UP, None), (Affine.identity(), None)])

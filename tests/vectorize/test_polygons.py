@@ -22,6 +22,8 @@ from scipy import ndimage
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.vectorize import mask as masks_module
+from prngeo.vectorize import plane as plane_module
+from prngeo.vectorize import polygons as polygons_module
 from prngeo.vectorize.polygons import polygonize
 
 UTM = "EPSG:32645"
@@ -422,3 +424,19 @@ def test_the_result_is_a_geodataframe_that_survives_a_reader(tmp_path: Path) -> 
     back = gpd.read_file(tmp_path / "out.gpkg")
     assert back.geometry.geom_equals(frame.geometry).all()
     assert list(back["touches_edge"]) == [True, True]
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_polygons_do_not_depend_on_how_many_are_outlined_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connectivity: Any
+) -> None:
+    values = (np.random.default_rng(0).random((90, 110)) < 0.45).astype(np.uint8)
+    values[:, 40:44] = 1  # one that is larger than a batch, begins early and ends late
+    path = save(tmp_path / "mask.tif", values)
+    whole = polygonize(path, value=1, connectivity=connectivity)
+    monkeypatch.setattr(polygons_module, "RUNS_AT_ONCE", 30)
+    monkeypatch.setattr(plane_module, "POINTS_AT_ONCE", 50)
+    parts = polygonize(path, value=1, connectivity=connectivity)
+    assert len(whole) > 50
+    assert parts.equals(whole)
+    assert shapely.equals_exact(parts.geometry.values, whole.geometry.values).all()

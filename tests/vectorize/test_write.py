@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import sqlite3
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from shapely import LineString, MultiPolygon, Polygon, box
 
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.vectorize import write
-from prngeo.vectorize.write import vector_paths, write_layers
+from prngeo.vectorize.write import Made, vector_paths, write_layers
 
 UTM = "EPSG:32645"
 FORMATS = ["gpkg", "geoparquet", "flatgeobuf", "geojson"]
@@ -120,6 +123,28 @@ def test_the_same_layers_give_the_same_bytes(tmp_path: Path, format: Any, layers
     (tmp_path / "other").mkdir()
     again = [path.read_bytes() for path in write_layers(layers, tmp_path / "other" / "a", format, styles)]
     assert once == again
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_layers_are_made_one_at_a_time_and_let_go(
+    tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]
+) -> None:
+    made: list[weakref.ref[gpd.GeoDataFrame]] = []
+
+    def make(name: str) -> gpd.GeoDataFrame:
+        gc.collect()
+        assert all(earlier() is None for earlier in made), "the layer before is still held"
+        result = layers[name].copy()
+        made.append(weakref.ref(result))
+        return result
+
+    makers = {name: functools.partial(make, name) for name in layers}
+    styles = {"roads": "<qgis/>"}
+    paths = write_layers(Made(makers), tmp_path / "a", format, styles)
+    assert len(made) == len(layers)
+    (tmp_path / "other").mkdir()
+    whole = write_layers(layers, tmp_path / "other" / "a", format, styles)
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in whole]
 
 
 def test_mixed_polygons_become_multipolygons(tmp_path: Path) -> None:

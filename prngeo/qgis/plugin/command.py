@@ -163,6 +163,8 @@ def _tell(line, feedback, parts, finished, errors):
         finished.results.append(event)
         for warning in event.get("warnings", []):
             feedback.pushWarning(warning)
+    elif event["event"] == "note":
+        feedback.pushInfo(event["note"])
     elif event["event"] == "progress" and event.get("total"):
         stage = event["stage"]
         if event["done"] == 0 or stage not in parts:
