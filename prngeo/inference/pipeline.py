@@ -68,7 +68,7 @@ def predict(
         outputs = _Outputs.of(job)
         paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
         before = None if options.overwrite else RunState.read(hidden)
-        refuse_inputs(paths, [path for path in (scene, options.aoi) if path is not None])
+        refuse_inputs(paths, [*job.scene.files, *([options.aoi] if options.aoi else [])])
         moved = moved_outputs(hidden, job.folder)
         refuse_existing(
             [path for path in paths if path not in moved], options.overwrite or bool(before and before.replace)

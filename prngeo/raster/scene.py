@@ -234,13 +234,18 @@ class Scene:
         other._level = other._open_level()
         return other
 
+    @property
+    def files(self) -> list[str]:
+        """All files that the scene is read from, as GDAL names them; of a VRT those it draws from, too."""
+        return [self.path, *self._dataset.files]
+
     def identity(self) -> dict[str, Any]:
         """What tells this input from another.
 
         Returns:
-            `path`, with `size_bytes` and `sha256` for a local file (the archive's, for a file inside one; for
-            a VRT over its text and the names, sizes and times of its sources), or with `etag` and `size` for
-            a remote one where the server tells them. A URL comes without password and query.
+            `path`, with `size_bytes` and `sha256` for a local file (the archive's, for a file inside one), or with
+            `etag` and `size` for a remote one where the server tells them. Of a VRT, `sources` holds the same of
+            each file that it draws from, and `sha256` covers them. A URL comes without password and query.
         """
         return identity(self.path, self._dataset)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import threading
@@ -111,32 +112,53 @@ def scene_name(path: str) -> str:
     return re.sub(r'[:"<>|?*\x00-\x1f]+', "_", stem).strip(" _") or "scene"
 
 
+def gdal_name(path: str, dataset: DatasetReader) -> str:
+    """The name by which GDAL itself opens a raster, from anywhere: absolute, /vsicurl/ before a URL.
+
+    Raises:
+        UsageError: the name holds a key or a password, which must not be written down.
+    """
+    name = os.path.abspath(path) if os.path.exists(path) else path
+    if "://" in path and not path.startswith("/vsi"):
+        name = dataset.files[0]
+    if public_path(name) != name:
+        raise UsageError(
+            f"The address of {public_path(path)} holds a key or a password, which would be written into a file. Give "
+            "GDAL the credentials by its environment variables, or download the file and give its path."
+        )
+    return name
+
+
 def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     """What tells this input from another: a hash for local files, ETag and size for remote ones.
 
-    A VRT is hashed together with the names, sizes and times of the files it draws from; of a file in an
-    archive, the archive is hashed.
+    Of a file in an archive, the archive is hashed. A VRT comes with the files that it draws from; its own hash is
+    over its text and what is told of them.
 
     Returns:
         `path` (absolute for a file), with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the
-        server tells).
+        server tells), and of a VRT `sources`, a list of the same.
     """
+    found = _file_identity(path)
+    file = _local_file(path)
+    if dataset.driver != "VRT" or file is None or "sha256" not in found:
+        return found
+    sources = [_file_identity(name) for name in sorted(dataset.files) if Path(name) != file]
+    facts = json.dumps([{key: value for key, value in source.items() if key != "path"} for source in sources])
+    digest = hashlib.sha256((found["sha256"] + facts).encode()).hexdigest()
+    return found | {"sha256": digest, "sources": sources}
+
+
+def _file_identity(path: str) -> dict[str, Any]:
     shown = os.path.abspath(path) if os.path.exists(path) else public_path(path)
     if is_remote(path):
         return {"path": shown} | _remote_identity(path)
     file = _local_file(path)
     if file is None:
         return {"path": shown}
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if dataset.driver == "VRT":
-        for source in sorted(Path(name) for name in dataset.files if Path(name) != file):
-            if source.is_file():
-                stat = source.stat()
-                digest.update(f"\n{source.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": digest}
 
 
 def _check_local_path(path: str) -> None:
@@ -180,8 +202,15 @@ def _remote_identity(path: str) -> dict[str, Any]:
 
 
 def _reason(error: BaseException, path: str) -> str:
-    """GDAL's own words, found at the end of the chain of causes, without what must not be shown."""
+    """GDAL's own words, found at the end of the chain of causes, without what must not be shown.
+
+    Where a cause names a file other than the raster, as that of a VRT that cannot be read, it goes before them.
+    """
+    source = ""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
+        named = re.match(r"(.+), band \d+: ", str(error))
+        if named and named[1] != Path(path).name:
+            source = f"{named[1]}: "
+    text = source + (" ".join(str(error).split()) or type(error).__name__)
     return text.replace(path, public_path(path)).rstrip(". ")
