@@ -27,6 +27,7 @@ from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Report, silent
 from prngeo.qgis.styles import style_path, write_sidecar
+from prngeo.raster.source import remote_options
 from prngeo.vectorize.write import style_paths, vector_paths
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def predict(
     """
     started = time.monotonic()
     options = options or PredictOptions()
-    with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
+    settings = remote_options() | {"GDAL_CACHEMAX": gdal_cache(options.max_memory)}
+    with rasterio.Env(**settings), prepare(scene, output, options) as job:
         outputs = _Outputs.of(job)
         paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
         before = None if options.overwrite else RunState.read(hidden)

@@ -27,8 +27,24 @@ _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a
 _LOCAL_SCHEME = re.compile(r"^(file|zip|tar|gzip|zip\+file|tar\+file|gzip\+file)://", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(?:/vsi(?:zip|tar|gzip|7z|rar)/|(?:zip|tar|gzip)(?:\+file)?://)\{?(.+)$", re.IGNORECASE)
 _DRIVER_PREFIX = re.compile(r"^[A-Za-z0-9_]{2,}:")
+_REMOTE_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",  # seconds without a byte a second
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+}
 _HEAD_TIMEOUT = 10  # seconds for a server to tell a file's ETag
 _warnings_lock = threading.Lock()  # warnings.catch_warnings changes the whole process
+
+
+def remote_options() -> dict[str, str]:
+    """GDAL's options by which a server that fails for a moment is asked again, and a silent one given up.
+
+    What the environment says of them stays. Caches and directory listings stay GDAL's own: of a COG, others did not
+    read fewer bytes.
+    """
+    return {name: os.environ.get(name, value) for name, value in _REMOTE_OPTIONS.items()}
 
 
 def open_dataset(path: str, overview_level: int | None = None) -> DatasetReader:
@@ -76,10 +92,16 @@ def reading(path: str, window: Window) -> Iterator[None]:
         yield
     except (RasterioError, OSError) as error:
         shown = public_path(path)
+        advice = (
+            "The server or the network may have failed, or the file is damaged: run the command again, or download the "
+            "file and give its path."
+            if is_remote(path)
+            else "The file may be truncated or damaged: check it with "
+            f"`gdalinfo -checksum {shown}`, and copy or download it again."
+        )
         raise ReadError(
             f"{shown}: rows {window.row}-{window.row_end - 1}, columns {window.col}-{window.col_end - 1} "
-            f"could not be read: {_reason(error, path)}. The file may be truncated or damaged: check it with "
-            f"`gdalinfo -checksum {shown}`, and copy or download it again."
+            f"could not be read: {_reason(error, path)}. {advice}"
         ) from error
 
 
