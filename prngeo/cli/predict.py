@@ -234,6 +234,16 @@ def predict(
             rich_help_panel=SPEED,
         ),
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="WHERE",
+            help="Run on Dask distributed: the address of a scheduler, e.g. tcp://host:8786, or local, or local:4 for "
+            "4 workers on this machine. --max-memory and --scratch are those of a worker.",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
     progress: Annotated[
         Shown,
         typer.Option(
@@ -277,6 +287,7 @@ def predict(
         min_hole=min_hole,
         regularize=regularize,
         split=split,
+        dask=dask,
     )
     import prngeo
 

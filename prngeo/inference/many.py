@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prngeo.errors import UsageError
-from prngeo.files import refuse_inputs, whole
+from prngeo.files import refuse_inputs, staging_folder, whole
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.pipeline import predict
 from prngeo.inference.result import PredictResult
@@ -67,9 +67,9 @@ def _common_folder(scenes: Sequence[str | Path]) -> Path:
 
 @contextmanager
 def _placed(text: str, path: Path, scenes: Sequence[str | Path], overwrite: bool) -> Iterator[Path]:
-    """A file with this text; if what follows fails, the file that was there before, or none.
+    """A file with this text; if what follows fails and leaves nothing to continue, what was there before, or nothing.
 
-    A run that was killed has left the same text, with which the next one continues.
+    A run that was interrupted has left the same text, with which the next one continues.
 
     Raises:
         UsageError: the file cannot be written, is a scene, or exists with another text.
@@ -90,10 +90,11 @@ def _placed(text: str, path: Path, scenes: Sequence[str | Path], overwrite: bool
     try:
         yield path
     except BaseException:
-        with suppress(OSError):
-            path.unlink() if before is None else _write(path, before)
-            for parent in created:
-                parent.rmdir()
+        if not staging_folder(path.parent, path.stem).exists():
+            with suppress(OSError):
+                path.unlink() if before is None else _write(path, before)
+                for parent in created:
+                    parent.rmdir()
         raise
 
 

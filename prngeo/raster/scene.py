@@ -175,6 +175,11 @@ class Scene:
                 self._stretch = percentile_stretch(self._sampled(), self.scaling.percentiles)
         return self._stretch
 
+    @stretch.setter
+    def stretch(self, stretch: Stretch) -> None:
+        """Take it as it was found before, on another machine, in place of reading a sample."""
+        self._stretch = stretch
+
     @property
     def valid_share(self) -> float:
         """Share of valid pixels, estimated from a sample; exactly 0 if and only if there are none.

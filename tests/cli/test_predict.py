@@ -48,7 +48,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         f"-o out -m other --target roads --target buildings --no-refine --device cpu --bands 3,2,1 --gsd 0.4 "
         f"--grid model --aoi {aoi} --threshold 0.3 --tile 256 --overlap 64 --max-memory 2GB --scratch {tmp_path} "
         "--tta --overwrite --format geojson --min-area 7 --simplify 0.5 "
-        "--min-hole 3 --regularize --split 0.2"
+        "--min-hole 3 --regularize --split 0.2 --dask tcp://host:8786"
     )
     ran = cli("predict", "a.tif", *arguments.split())
     assert (ran.code, ran.err) == (2, "prngeo: enough.\n")
@@ -76,6 +76,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         min_hole=3,
         regularize=True,
         split=0.2,
+        dask="tcp://host:8786",
     )
 
 

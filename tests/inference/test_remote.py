@@ -108,7 +108,7 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(
     ("state", "message"),
     [
         ({"ranges": False}, r"scene\.tif could not be opened: Range downloading not supported.* download the file"),
-        ({"always": 503}, r"scene\.tif could not be opened: .*503"),
+        ({"always": 503}, r"scene\.tif could not be opened: .*Check the address, the network"),
         ({"failures": [0], "always": 503}, r"could not be read: .*The server or the network may have failed"),
         ({"failures": [0], "always": None}, r"could not be read: .*The server or the network may have failed"),
     ],
