@@ -151,10 +151,10 @@ def _workers(client: Client, job: Job, report: Report) -> list[str]:
         worker: client.submit(importlib.metadata.version, "prngeo", workers=[worker], pure=False) for worker in workers
     }
     for worker, future in futures.items():
-        error = future.exception()
-        if error is None and future.result() == ours:
+        missing = future.exception() is not None
+        if not missing and future.result() == ours:
             continue
-        has = "no prngeo" if error else f"prngeo {future.result()}"
+        has = "no prngeo" if missing else f"prngeo {future.result()}"
         raise UsageError(
             f"The worker {worker} has {has}, this machine {ours}. Install prngeo {ours} in the environment in which "
             "Dask's workers run."

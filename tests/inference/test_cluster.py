@@ -100,7 +100,7 @@ def test_blocks_are_squares_of_neighbors_and_enough_for_every_worker() -> None:
 
 @pytest.mark.slow
 def test_local_workers_give_pixels_and_rows_of_one_process(
-    tmp_path: Path, options: PredictOptions, scene: Path
+    tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
 ) -> None:
     steps: list[Progress] = []
     there = prngeo.predict(scene, tmp_path / "there", replace(options, dask="local:2"), steps.append)
