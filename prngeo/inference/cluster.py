@@ -145,7 +145,7 @@ def _workers(client: Client, job: Job, report: Report) -> list[str]:
             f"The Dask scheduler {where} has no workers after {WORKERS} s. Start some with `dask worker {where}` where "
             "prngeo is installed."
         ) from error
-    workers: list[str] = list(client.scheduler_info(n_workers=-1)["workers"])
+    workers: list[str] = list(client.nthreads())
     ours = importlib.metadata.version("prngeo")
     futures = {
         worker: client.submit(importlib.metadata.version, "prngeo", workers=[worker], pure=False) for worker in workers
@@ -186,7 +186,7 @@ def _compute(
     side = job.memory.chunk
     (run.hidden / run.token).touch()
     run = replace(run, options=replace(run.options, chunk=side), stretch=job.scene.stretch)
-    tasks = blocks(chunks, side, len(client.scheduler_info(n_workers=-1)["workers"]))
+    tasks = blocks(chunks, side, len(client.nthreads()))
     report(Progress(job.scene.name, "segment", note=_plan(job, chunks, tasks)))
     futures = {client.submit(compute_block, run, task, pure=False, retries=RETRIES): len(task) for task in tasks}
     done = 0

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 import prngeo
 from prngeo import PredictOptions, PrngeoError, UsageError
@@ -61,29 +62,28 @@ def here(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scene: Path
 @contextmanager
 def cluster(
     folder: Path, *environments: dict[str, str], program: str = ""
-) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """A scheduler and a worker process for each of these environments."""
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler, and a worker process for each of these environments, whose program begins with this."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
     base = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    start = program + "import sys; from distributed.cli.{0} import main; sys.exit(main())"
-    common = {"stdout": subprocess.DEVNULL, "stderr": (folder / "dask.log").open("a")}
-    port = address.rpartition(":")[2]
-    arguments = ["--host", "127.0.0.1", "--port", port, "--no-dashboard", "--no-show"]
-    command = [sys.executable, "-c", "import sys; from distributed.cli.dask_scheduler import main; sys.exit(main())"]
-    processes = [subprocess.Popen([*command, *arguments], env=base, **common)]
-    place = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--local-directory", str(folder)]
-    processes += [
-        subprocess.Popen(
-            [sys.executable, "-c", start.format("dask_worker"), address, *place], env=base | more, **common
-        )
-        for more in environments
-    ]
+    place = f"--nthreads 1 --no-nanny --memory-limit 0 --no-dashboard --local-directory {folder}".split()
+    with (folder / "dask.log").open("a") as log:
+
+        def start(command: str, *arguments: str, before: str = "", **more: str) -> subprocess.Popen[bytes]:
+            code = f"{before}\nimport sys\nfrom distributed.cli.dask_{command} import main\nsys.exit(main())"
+            return subprocess.Popen([sys.executable, "-c", code, *arguments], env=base | more, stdout=log, stderr=log)
+
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        workers = [start("worker", address, *place, before=program, **more) for more in environments]
     try:
-        yield address, processes[1:]
+        with Client(address, timeout=120) as client:
+            client.wait_for_workers(len(environments), timeout=120)
+        yield address, workers
     finally:
-        for process in processes[::-1]:
+        for process in (*workers, scheduler):
             process.kill()
             process.wait()
 
@@ -173,6 +173,15 @@ def test_a_scheduler_that_does_not_answer_is_told_in_seconds(
     assert not (tmp_path / "out").exists()
 
 
+def test_without_dask_the_message_says_how_to_install_it(
+    tmp_path: Path, options: PredictOptions, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prngeo.inference.cluster", None)
+    with pytest.raises(UsageError, match=r"--dask local needs Dask distributed: pip install 'prngeo\[dask\]'"):
+        prngeo.predict(scene, tmp_path / "out", replace(options, dask="local"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("where", ["somewhere", "local:0", "local:x", "host:8786", ""])
 def test_what_is_no_place_for_workers_is_refused(where: str) -> None:
     with pytest.raises(UsageError, match="--dask is the address of a scheduler"):
@@ -188,16 +197,9 @@ def test_workers_that_do_not_suit_are_refused_with_the_reason(
         (ELSEWHERE, [{}], r"The worker tcp://\S+ on \S+ does not see .*out: the outputs have to lie in a folder"),
         (MIXED, [{"PRECISION": "float32"}, {"PRECISION": "bfloat16"}], r"The workers differ: .*precision (float32|bf)"),
     ):
-        with cluster(tmp_path, *environments, program=program) as (address, _):
-            if len(environments) > 1:
-                _wait_for_workers(address, len(environments))
-            with pytest.raises(UsageError, match=message):
-                prngeo.predict(scene, tmp_path / "out", replace(options, dask=address))
+        with (
+            cluster(tmp_path, *environments, program=program) as (address, _),
+            pytest.raises(UsageError, match=message),
+        ):
+            prngeo.predict(scene, tmp_path / "out", replace(options, dask=address))
         assert not (tmp_path / "out").exists()
-
-
-def _wait_for_workers(address: str, count: int) -> None:
-    from distributed import Client
-
-    with Client(address) as client:
-        client.wait_for_workers(count, timeout=60)
