@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from prngeo.errors import PrngeoError, ReadError, UsageError
+from prngeo.files import file_hash
 from prngeo.tiling.grid import Window
 
 _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a-z0-9+]*://", re.IGNORECASE)
@@ -178,9 +179,7 @@ def _file_identity(path: str) -> dict[str, Any]:
     file = _local_file(path)
     if file is None:
         return {"path": shown}
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": digest}
+    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": file_hash(file)}
 
 
 def _check_local_path(path: str) -> None:

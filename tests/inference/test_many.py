@@ -14,6 +14,7 @@ import rasterio.windows
 
 import prngeo
 from prngeo import PredictOptions, UsageError
+from prngeo.progress import Progress
 from tests.conftest import write_scene
 
 
@@ -112,6 +113,23 @@ def test_what_fails_leaves_nothing_and_what_was_there(tmp_path: Path, options: P
     assert (out / "mosaic.vrt").read_text() == before
     prngeo.predict_mosaic(parts[:2], out, replace(options, overwrite=True))
     assert (out / "mosaic.vrt").read_text() != before
+
+
+def test_an_interrupted_mosaic_continues(tmp_path: Path, options: PredictOptions) -> None:
+    parts = cut(write_scene(tmp_path / "scene.tif", 200, 1100), tmp_path / "tiles", 100, 500)
+    options = replace(options, chunk=512)
+
+    def report(step: Progress) -> None:
+        if step.stage == "finish":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="3 of 3 chunks are done"):
+        prngeo.predict_mosaic(parts, tmp_path / "out", options, report)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".mosaic.prngeo", "mosaic.vrt"]
+    steps: list[Progress] = []
+    continued = prngeo.predict_mosaic(parts[::-1], tmp_path / "out", options, steps.append)
+    assert [step.note for step in steps if step.note][-1] == "Resuming: 3 of 3 chunks are done."
+    same(continued, prngeo.predict_mosaic(parts, tmp_path / "again", options))
 
 
 def test_no_output_replaces_a_scene_of_the_mosaic(tmp_path: Path, options: PredictOptions) -> None:
