@@ -79,8 +79,8 @@ def cluster(
         scheduler = start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         workers = [start("worker", address, *place, before=program, **more) for more in environments]
     try:
-        with Client(address, timeout=120) as client:
-            client.wait_for_workers(len(environments), timeout=120)
+        with Client(address, timeout=300) as client:
+            client.wait_for_workers(len(environments), timeout=300)
         yield address, workers
     finally:
         for process in (*workers, scheduler):
