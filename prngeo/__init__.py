@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prngeo.inference import PredictOptions as PredictOptions
     from prngeo.inference import PredictResult as PredictResult
     from prngeo.inference import predict as predict
+    from prngeo.inference import predict_mosaic as predict_mosaic
     from prngeo.models.bundle import open_bundle as open_bundle
     from prngeo.training import train as train
     from prngeo.vectorize.centerlines import centerlines as centerlines
@@ -37,6 +38,7 @@ _HOMES = {
     "evaluate": "prngeo.evaluation",
     "open_bundle": "prngeo.models.bundle",
     "predict": "prngeo.inference",
+    "predict_mosaic": "prngeo.inference",
     "polygonize": "prngeo.vectorize.polygons",
     "train": "prngeo.training",
     "VectorizeOptions": "prngeo.vectorize.run",
@@ -60,6 +62,7 @@ __all__ = [
     "open_bundle",
     "polygonize",
     "predict",
+    "predict_mosaic",
     "train",
     "vectorize_raster",
 ]

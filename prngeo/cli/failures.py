@@ -32,7 +32,7 @@ def report_failure(error: BaseException, debug: bool) -> int:
         return 1
     if debug:
         typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    message, code = _describe(error)
+    message, code = describe(error)
     typer.echo(f"prngeo: {message}", err=True)
     return code
 
@@ -43,7 +43,8 @@ def drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _describe(error: BaseException) -> tuple[str, int]:
+def describe(error: BaseException) -> tuple[str, int]:
+    """What a user is told of an error, and its exit code."""
     if isinstance(error, PrngeoError):
         return str(error), error.exit_code
     if isinstance(error, (InterruptedRun, KeyboardInterrupt)):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prngeo.cli.failures import report_failure
+from prngeo.cli.failures import describe, report_failure
 from prngeo.cli.progress import Shown, showing
 from prngeo.cli.scenes import expand, refuse_same_names
+from prngeo.errors import UsageError
+from prngeo.progress import Report
 
 if TYPE_CHECKING:
     from prngeo.inference.options import PredictOptions
+    from prngeo.inference.result import PredictResult
 
 OUTPUT, MODEL, INPUT, SPEED = "Outputs", "Model", "Scene", "Resources"
 
@@ -61,6 +65,24 @@ def predict(
             "-o",
             metavar="DIR",
             help="Folder of the outputs; else beside the scene.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    mosaic: Annotated[
+        bool,
+        typer.Option(
+            "--mosaic",
+            help="Take the scenes for one that is cut into files: one result without seams, of scenes with one "
+            "coordinate system, grid of pixels, bands and nodata value.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the --mosaic, with which its outputs begin; else mosaic.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -217,6 +239,16 @@ def predict(
             rich_help_panel=SPEED,
         ),
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="WHERE",
+            help="Run on Dask distributed: the address of a scheduler, e.g. tcp://host:8786, or local, or local:4 for "
+            "4 workers on this machine. --max-memory and --scratch are those of a worker.",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
     progress: Annotated[
         Shown,
         typer.Option(
@@ -226,12 +258,16 @@ def predict(
 ) -> None:
     """Segment scenes into probability, mask and correction rasters and polygons.
 
+    Several scenes are predicted one after the other, or with --mosaic as one.
     An interrupted or failed run continues where it was when the same command is run again.
 
     Exit code: 0 done, 1 a run failed, 2 the call or a scene does not suit, 130 interrupted.
     """
     paths = expand(scenes)
-    refuse_same_names(paths, output)
+    if name is not None and not mosaic:
+        raise UsageError("--name names a mosaic; pass --mosaic too, or leave it out.")
+    if not mosaic:
+        refuse_same_names(paths, output)
 
     from prngeo.inference.options import PredictOptions, parse_bands, parse_memory
 
@@ -257,30 +293,39 @@ def predict(
         min_hole=min_hole,
         regularize=regularize,
         split=split,
+        dask=dask,
     )
-    raise typer.Exit(_all(paths, output, options, progress, context.obj["debug"]))
+    import prngeo
+
+    if not mosaic:
+        raise typer.Exit(_each(paths, output, options, progress, context.obj["debug"]))
+    name = name or "mosaic"
+    _run(lambda report: prngeo.predict_mosaic(paths, output, options, report, name=name), name, progress)
 
 
-def _all(paths: list[str], output: Path | None, options: PredictOptions, shown: Shown, debug: bool) -> int:
+def _each(paths: list[str], output: Path | None, options: PredictOptions, shown: Shown, debug: bool) -> int:
     """Predict one scene after the other; one that fails does not stop the rest. Returns the largest exit code."""
-    codes = []
+    import prngeo
+    from prngeo.raster.source import public_path
+
+    failed, code = [], 0
     for path in paths:
         try:
-            _one(path, output, options, shown)
+            _run(lambda report, path=path: prngeo.predict(path, output, options, report), Path(path).name, shown)  # type: ignore[misc]
         except Exception as error:
-            codes.append(report_failure(error, debug))
-        else:
-            codes.append(0)
+            code = max(code, report_failure(error, debug))
+            failed.append(f"  {public_path(path)}: {describe(error)[0]}")
     if len(paths) > 1 and shown is not Shown.json:
-        typer.echo(f"{codes.count(0)} of {len(paths)} scenes done.", err=True)
-    return max(codes)
+        done = f"{len(paths) - len(failed)} of {len(paths)} scenes done"
+        typer.echo("\n".join([f"{done}. Failed:", *failed] if failed else [f"{done}."]), err=True)
+    return code
 
 
-def _one(path: str, output: Path | None, options: PredictOptions, shown: Shown) -> None:
-    import prngeo
+def _run(call: Callable[[Report], PredictResult], shown_name: str, shown: Shown) -> None:
+    """Predict with progress, and tell the result."""
     from prngeo.cli.summary import result_event, result_lines
 
-    with showing(Path(path).name, shown) as report:
-        result = prngeo.predict(path, output, options, report)
+    with showing(shown_name, shown) as report:
+        result = call(report)
     lines = [json.dumps(result_event(result))] if shown is Shown.json else result_lines(result)
     typer.echo("\n".join(lines), err=True)

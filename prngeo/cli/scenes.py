@@ -12,7 +12,7 @@ from prngeo.files import matches
 def expand(names: Iterable[str]) -> list[str]:
     """Expand the patterns that the shell left alone (Windows does not expand any); each scene comes once.
 
-    Outputs that an earlier run left beside a scene of the call are not taken for scenes.
+    Outputs that an earlier run left beside a scene of the call, or beside their record, are not taken for scenes.
 
     Raises:
         UsageError: a pattern matches no file.
@@ -26,9 +26,12 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def _is_output(path: Path, stems: set[tuple[Path, str]]) -> bool:
-    """True for `scene_<target>_<kind>.tif` where `scene` is one of the stems in the same folder."""
+    """True for `scene_<target>_<kind>.tif` where `scene` is one of the stems, or has a record, in the same folder."""
     head, _, kind = path.stem.rpartition("_")
-    return kind in ("probability", "mask", "correction") and (path.parent, head.rpartition("_")[0]) in stems
+    if kind not in ("probability", "mask", "correction"):
+        return False
+    scene = head.rpartition("_")[0]
+    return (path.parent, scene) in stems or path.with_name(f"{scene}.json").exists()
 
 
 def refuse_same_names(scenes: list[str], output: Path | None) -> None:

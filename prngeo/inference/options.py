@@ -33,7 +33,7 @@ class PredictOptions:
         threshold: probability from which a pixel belongs to the mask; the model's own if None.
         tile: side of a tile in model pixels; the model's own if None.
         overlap: overlap of tiles in model pixels; the model's own if None.
-        max_memory: bytes the process may use.
+        max_memory: bytes the process may use; with `dask`, each worker.
         scratch: folder for what does not fit into memory; beside the outputs if None.
         tta: average over the four flips of each tile.
         overwrite: replace existing outputs, and start afresh where an unfinished run could be continued.
@@ -44,6 +44,8 @@ class PredictOptions:
         regularize: give buildings straight walls and right angles.
         split: split buildings where the probability dips by this much between two parts; not if None.
         chunk: side of a chunk in output pixels, a multiple of 512; chosen by memory if None. It changes no pixel.
+        dask: run on Dask distributed: address of a scheduler such as tcp://host:8786, or local or local:N for N worker
+            processes on this machine. It changes no pixel.
     """
 
     model: str | Path = "prngeo-rgb"
@@ -68,6 +70,7 @@ class PredictOptions:
     regularize: bool = False
     split: float | None = None
     chunk: int | None = None
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, kind in (
@@ -94,6 +97,11 @@ class PredictOptions:
                 raise UsageError(f"{name} cannot be negative or infinite, got {length:g}.")
         if self.chunk is not None and (self.chunk < 512 or self.chunk % 512):
             raise UsageError(f"chunk is a multiple of 512, got {self.chunk}.")
+        if self.dask is not None and not re.fullmatch(r"local(:[1-9]\d*)?|[a-z]+://\S+", self.dask):
+            raise UsageError(
+                f"--dask is the address of a scheduler such as tcp://host:8786, or local, or local:4 for 4 workers on "
+                f"this machine; got {self.dask!r}."
+            )
         if self.scratch is not None and not self.scratch.is_dir():
             raise UsageError(f"--scratch {self.scratch} is not a folder; create it, or choose another.")
         if self.aoi is not None and not str(self.aoi).startswith("/vsi") and not self.aoi.exists():

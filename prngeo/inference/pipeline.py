@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rasterio
 
 from prngeo.errors import UsageError
 from prngeo.files import Finished, empty, file_hash, publish, refuse_existing, refuse_inputs, staging, staging_folder
+from prngeo.inference.engine import Engine, open_engine
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import estimate, gdal_cache, refuse_full
-from prngeo.inference.options import Device, PredictOptions
+from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import Kind, layer_names, project_name, raster_name, raster_style
 from prngeo.inference.project import write_scene_project
 from prngeo.inference.rasters import make_rasters
@@ -24,14 +24,10 @@ from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
 from prngeo.inference.resume import PUBLISH, RunState, explained, moved_outputs, resume, run_identity
 from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
-from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import style_path, write_sidecar
+from prngeo.raster.source import remote_options
 from prngeo.vectorize.write import style_paths, vector_paths
-
-if TYPE_CHECKING:
-    from prngeo.models.onnx_runtime import OnnxRuntime
-    from prngeo.models.runtime import Runtime
 
 
 def predict(
@@ -64,11 +60,12 @@ def predict(
     """
     started = time.monotonic()
     options = options or PredictOptions()
-    with rasterio.Env(GDAL_CACHEMAX=gdal_cache(options.max_memory)), prepare(scene, output, options) as job:
+    settings = remote_options() | {"GDAL_CACHEMAX": gdal_cache(options.max_memory)}
+    with rasterio.Env(**settings), prepare(scene, output, options) as job:
         outputs = _Outputs.of(job)
         paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
         before = None if options.overwrite else RunState.read(hidden)
-        refuse_inputs(paths, [path for path in (scene, options.aoi) if path is not None])
+        refuse_inputs(paths, [*job.scene.files, *([options.aoi] if options.aoi else [])])
         moved = moved_outputs(hidden, job.folder)
         refuse_existing(
             [path for path in paths if path not in moved], options.overwrite or bool(before and before.replace)
@@ -81,10 +78,10 @@ def predict(
         refuse_full(job.memory, options.scratch or job.folder)
         report(Progress(job.scene.name, "segment", note=estimate(job.memory, options.scratch or job.folder)))
         with staging(job.folder, job.scene.name, resume=True), explained(hidden, options.overwrite):
-            runtime = _runtime(job.bundle, options)
-            source = job.scene.identity()
-            job = resume(job, run_identity(job, source, runtime.facts()), before, hidden, paths, report)
-            facts = Finished(hidden).facts(PUBLISH) or _make(job, runtime, hidden, source, started, report)
+            with open_engine(job, hidden, report) as engine:
+                source = job.scene.identity()
+                job = resume(job, run_identity(job, source, engine.facts), before, hidden, paths, report)
+                facts = Finished(hidden).facts(PUBLISH) or _make(job, engine, hidden, source, started, report)
             publish(hidden, job.folder, facts["names"])
     seconds = time.monotonic() - started
     return PredictResult(
@@ -129,30 +126,12 @@ class _Outputs:
         return [*rasters, *styles, *self.vectors, self.project, self.record]
 
 
-def _runtime(bundle: Bundle, options: PredictOptions) -> Runtime | OnnxRuntime:
-    """The networks, kept for the next scene of the same run."""
-    return _runtime_of(bundle.path, tuple(bundle.files.values()), options.device, options.tta)
-
-
-@functools.lru_cache(maxsize=1)
-def _runtime_of(path: Path, digests: tuple[str, ...], device: Device, tta: bool) -> Runtime | OnnxRuntime:
-    bundle = open_bundle(path)
-    if bundle.card.graphs is not None:
-        from prngeo.models.onnx_runtime import OnnxRuntime
-
-        return OnnxRuntime(bundle, device, tta)
-    from prngeo.models.devices import choose_compute
-    from prngeo.models.runtime import Runtime
-
-    return Runtime(bundle, choose_compute(device), tta)
-
-
 def _make(
-    job: Job, runtime: Runtime | OnnxRuntime, hidden: Path, source: dict[str, Any], started: float, report: Report
+    job: Job, engine: Engine, hidden: Path, source: dict[str, Any], started: float, report: Report
 ) -> dict[str, Any]:
     """Make all outputs in the hidden folder; returns what is to be known of them, ready for JSON."""
     warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
-    rasters = make_rasters(job, runtime, hidden, report)
+    rasters = make_rasters(job, engine.compute, hidden, report)
     if not any(count.valid for count in rasters.counts.values()):
         empty(hidden)
         raise UsageError(
@@ -168,7 +147,7 @@ def _make(
             raster = hidden / raster_name(job.scene.name, target.name, kind)
             names += [raster.name, write_sidecar(raster, raster_style(kind, target.name)).name]
     seconds = time.monotonic() - started
-    content = make_record(job, source, runtime.facts(), timings, rasters.resumed, summaries, seconds, warnings)
+    content = make_record(job, source, engine.facts, timings, rasters.resumed, summaries, seconds, warnings)
     unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, job.scene.path).warning
     warnings += [unnamed] if unnamed else []
     content["warnings"] = warnings

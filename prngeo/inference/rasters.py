@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +87,9 @@ class Rasters:
     resumed: int
 
 
-def make_rasters(job: Job, networks: Networks, hidden: Path, report: Report) -> Rasters:
+def make_rasters(
+    job: Job, compute: Callable[[Job, list[Window], Parts, Path, Report], None], hidden: Path, report: Report
+) -> Rasters:
     """Compute the chunks that are missing and finish the COGs in the hidden folder.
 
     Raises:
@@ -104,7 +107,7 @@ def make_rasters(job: Job, networks: Networks, hidden: Path, report: Report) -> 
     for note in _notes(finished, len(chunks), len(missing), len(damaged)):
         report(Progress(job.scene.name, "segment", note=note))
     if missing:
-        _compute(job, networks, missing, parts, hidden, report)
+        compute(job, missing, parts, hidden, report)
     timings = {"segment_and_refine": time.monotonic() - started}
     started = time.monotonic()
     counts = {target.name: PixelCounts() for target in job.targets}
@@ -126,7 +129,19 @@ def _notes(finished: Finished, total: int, missing: int, damaged: int) -> list[s
     return notes
 
 
-def _compute(job: Job, networks: Networks, chunks: list[Window], parts: Parts, hidden: Path, report: Report) -> None:
+def compute_chunks(
+    networks: Networks, job: Job, chunks: list[Window], parts: Parts, hidden: Path, report: Report
+) -> None:
+    """Compute chunks in this process, one after the other, and keep their parts.
+
+    Args:
+        networks: base network and refiner.
+        job: the scene.
+        chunks: in the order of their rows.
+        parts: where they are kept.
+        hidden: folder for what does not fit into memory, where the options name none.
+        report: is told of every tile.
+    """
     seen = 0
 
     def on_tile(_: bool) -> None:

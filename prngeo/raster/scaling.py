@@ -67,12 +67,17 @@ class Sample:
 def take_sample(path: str, dataset: DatasetReader, bands: tuple[int, ...], rule: ValidityRule) -> Sample:
     """Reads a sample that is the same at every call.
 
-    A decimated read where the scene or an overview of it is small, else a fixed grid of windows at full
-    resolution. Only where these meet no valid pixel at all the whole scene is searched.
+    A decimated read where there are overviews and the coarsest is small, every few pixels of a scene that is small
+    itself, else a fixed grid of windows at full resolution. Without overviews it is thus the same for a scene in one
+    file and in several. Only where these meet no valid pixel at all the whole scene is searched.
     """
     whole = Window(0, 0, dataset.height, dataset.width)
     coarsest = max(dataset.overviews(bands[0]), default=1)
-    if dataset.height * dataset.width <= _SMALL_SCENE * coarsest**2:
+    small = dataset.height * dataset.width <= _SMALL_SCENE * coarsest**2
+    if small and coarsest == 1:
+        step = -(-max(whole.shape) // _DECIMATED_SIDE)
+        parts = [_read_part(path, dataset, bands, rule, strip, strip.shape, step) for strip in _strips(whole, step)]
+    elif small:
         scale = min(1.0, _DECIMATED_SIDE / max(whole.shape))
         shape = max(1, round(whole.height * scale)), max(1, round(whole.width * scale))
         parts = [_read_part(path, dataset, bands, rule, whole, shape)]
@@ -120,6 +125,13 @@ def rescale(values: NDArray[np.generic], valid: NDArray[np.bool_], stretch: Stre
     return out
 
 
+def _strips(whole: Window, step: int) -> Iterator[Window]:
+    """Rows of a scene, some 4 million pixels at once; each strip begins with a row that is looked at."""
+    rows = max(1, (1 << 22) // (whole.width * step)) * step
+    for row in range(0, whole.height, rows):
+        yield Window(row, 0, min(rows, whole.height - row), whole.width)
+
+
 def _sample_windows(whole: Window) -> Iterator[Window]:
     for i in range(_SAMPLE_GRID):
         for j in range(_SAMPLE_GRID):
@@ -149,12 +161,14 @@ def _read_part(
     rule: ValidityRule,
     window: Window,
     shape: tuple[int, int],
+    step: int = 1,
 ) -> tuple[NDArray[np.generic], int]:
-    """The valid values (bands, n) of a window read at `shape`, and how many pixels were looked at."""
+    """The valid values (bands, n) of every step-th pixel of a window read at `shape`, and how many were looked at."""
     place = rasterio.windows.Window(window.col, window.row, window.width, window.height)
     with reading(path, window):
         distinct = dataset.read(list(rule.bands), window=place, out_shape=(len(rule.bands), *shape))
         valid = rule.read(dataset, window, values=distinct, out_shape=shape)
+    distinct, valid = distinct[:, ::step, ::step], valid[::step, ::step]
     return distinct[[rule.bands.index(band) for band in bands]][:, valid], valid.size
 
 

@@ -175,6 +175,11 @@ class Scene:
                 self._stretch = percentile_stretch(self._sampled(), self.scaling.percentiles)
         return self._stretch
 
+    @stretch.setter
+    def stretch(self, stretch: Stretch) -> None:
+        """Take it as it was found before, on another machine, in place of reading a sample."""
+        self._stretch = stretch
+
     @property
     def valid_share(self) -> float:
         """Share of valid pixels, estimated from a sample; exactly 0 if and only if there are none.
@@ -234,13 +239,18 @@ class Scene:
         other._level = other._open_level()
         return other
 
+    @property
+    def files(self) -> list[str]:
+        """All files that the scene is read from, as GDAL names them; of a VRT those it draws from, too."""
+        return [self.path, *self._dataset.files]
+
     def identity(self) -> dict[str, Any]:
         """What tells this input from another.
 
         Returns:
-            `path`, with `size_bytes` and `sha256` for a local file (the archive's, for a file inside one; for
-            a VRT over its text and the names, sizes and times of its sources), or with `etag` and `size` for
-            a remote one where the server tells them. A URL comes without password and query.
+            `path`, with `size_bytes` and `sha256` for a local file (the archive's, for a file inside one), or with
+            `etag` and `size` for a remote one where the server tells them. Of a VRT, `sources` holds the same of
+            each file that it draws from, and `sha256` covers them. A URL comes without password and query.
         """
         return identity(self.path, self._dataset)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import threading
@@ -20,14 +21,31 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from prngeo.errors import PrngeoError, ReadError, UsageError
+from prngeo.files import file_hash
 from prngeo.tiling.grid import Window
 
 _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)|^[a-z][a-z0-9+]*://", re.IGNORECASE)
 _LOCAL_SCHEME = re.compile(r"^(file|zip|tar|gzip|zip\+file|tar\+file|gzip\+file)://", re.IGNORECASE)
 _ARCHIVE = re.compile(r"^(?:/vsi(?:zip|tar|gzip|7z|rar)/|(?:zip|tar|gzip)(?:\+file)?://)\{?(.+)$", re.IGNORECASE)
 _DRIVER_PREFIX = re.compile(r"^[A-Za-z0-9_]{2,}:")
+_REMOTE_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",  # seconds without a byte a second
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+}
 _HEAD_TIMEOUT = 10  # seconds for a server to tell a file's ETag
 _warnings_lock = threading.Lock()  # warnings.catch_warnings changes the whole process
+
+
+def remote_options() -> dict[str, str]:
+    """GDAL's options by which a server that fails for a moment is asked again, and a silent one given up.
+
+    What the environment says of them stays. Caches and directory listings stay GDAL's own: of a COG, others did not
+    read fewer bytes.
+    """
+    return {name: os.environ.get(name, value) for name, value in _REMOTE_OPTIONS.items()}
 
 
 def open_dataset(path: str, overview_level: int | None = None) -> DatasetReader:
@@ -75,10 +93,16 @@ def reading(path: str, window: Window) -> Iterator[None]:
         yield
     except (RasterioError, OSError) as error:
         shown = public_path(path)
+        advice = (
+            "The server or the network may have failed, or the file is damaged: run the command again, or download the "
+            "file and give its path."
+            if is_remote(path)
+            else "The file may be truncated or damaged: check it with "
+            f"`gdalinfo -checksum {shown}`, and copy or download it again."
+        )
         raise ReadError(
             f"{shown}: rows {window.row}-{window.row_end - 1}, columns {window.col}-{window.col_end - 1} "
-            f"could not be read: {_reason(error, path)}. The file may be truncated or damaged: check it with "
-            f"`gdalinfo -checksum {shown}`, and copy or download it again."
+            f"could not be read: {_reason(error, path)}. {advice}"
         ) from error
 
 
@@ -111,32 +135,51 @@ def scene_name(path: str) -> str:
     return re.sub(r'[:"<>|?*\x00-\x1f]+', "_", stem).strip(" _") or "scene"
 
 
+def gdal_name(path: str, dataset: DatasetReader) -> str:
+    """The name by which GDAL itself opens a raster, from anywhere: absolute, /vsicurl/ before a URL.
+
+    Raises:
+        UsageError: the name holds a key or a password, which must not be written down.
+    """
+    name = os.path.abspath(path) if os.path.exists(path) else path
+    if "://" in path and not path.startswith("/vsi"):
+        name = dataset.files[0]
+    if public_path(name) != name:
+        raise UsageError(
+            f"The address of {public_path(path)} holds a key or a password, which would be written into a file. Give "
+            "GDAL the credentials by its environment variables, or download the file and give its path."
+        )
+    return name
+
+
 def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     """What tells this input from another: a hash for local files, ETag and size for remote ones.
 
-    A VRT is hashed together with the names, sizes and times of the files it draws from; of a file in an
-    archive, the archive is hashed.
+    Of a file in an archive, the archive is hashed. A VRT comes with the files that it draws from; its own hash is
+    over its text and what is told of them.
 
     Returns:
         `path` (absolute for a file), with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the
-        server tells).
+        server tells), and of a VRT `sources`, a list of the same.
     """
+    found = _file_identity(path)
+    file = _local_file(path)
+    if dataset.driver != "VRT" or file is None or "sha256" not in found:
+        return found
+    sources = [_file_identity(name) for name in sorted(dataset.files) if Path(name) != file]
+    facts = json.dumps([{key: value for key, value in source.items() if key != "path"} for source in sources])
+    digest = hashlib.sha256((found["sha256"] + facts).encode()).hexdigest()
+    return found | {"sha256": digest, "sources": sources}
+
+
+def _file_identity(path: str) -> dict[str, Any]:
     shown = os.path.abspath(path) if os.path.exists(path) else public_path(path)
     if is_remote(path):
         return {"path": shown} | _remote_identity(path)
     file = _local_file(path)
     if file is None:
         return {"path": shown}
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if dataset.driver == "VRT":
-        for source in sorted(Path(name) for name in dataset.files if Path(name) != file):
-            if source.is_file():
-                stat = source.stat()
-                digest.update(f"\n{source.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+    return {"path": shown, "size_bytes": file.stat().st_size, "sha256": file_hash(file)}
 
 
 def _check_local_path(path: str) -> None:
@@ -180,8 +223,15 @@ def _remote_identity(path: str) -> dict[str, Any]:
 
 
 def _reason(error: BaseException, path: str) -> str:
-    """GDAL's own words, found at the end of the chain of causes, without what must not be shown."""
+    """GDAL's own words, found at the end of the chain of causes, without what must not be shown.
+
+    Where a cause names a file other than the raster, as that of a VRT that cannot be read, it goes before them.
+    """
+    source = ""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
+        named = re.match(r"(.+), band \d+: ", str(error))
+        if named and named[1] != Path(path).name:
+            source = f"{named[1]}: "
+    text = source + (" ".join(str(error).split()) or type(error).__name__)
     return text.replace(path, public_path(path)).rstrip(". ")

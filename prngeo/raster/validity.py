@@ -57,7 +57,7 @@ class ValidityRule:
             bands=bands,
             alpha=alphas[0] if alphas and not set(alphas) & set(bands) else None,
             masks=tuple(masks),
-            nodata=tuple(_nodata_in(dtype, dataset.nodatavals[band - 1]) for band in bands),
+            nodata=tuple(nodata_in(dtype, dataset.nodatavals[band - 1]) for band in bands),
             floating=dtype.kind == "f",
         )
 
@@ -126,7 +126,7 @@ class ValidityRule:
             valid &= ~all_missing
 
 
-def _nodata_in(dtype: np.dtype[Any], nodata: float | None) -> float | None:
+def nodata_in(dtype: np.dtype[Any], nodata: float | None) -> float | None:
     """The nodata value as the data type holds it; None where it cannot (-9999 in uint8)."""
     if nodata is None:
         return None

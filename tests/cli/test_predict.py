@@ -30,7 +30,7 @@ def test_defaults_are_those_of_the_library():
     assert parse_memory(ours.pop("max_memory")) == options.max_memory
     assert ours.pop("target") is None
     assert options.targets == ()
-    for name in ("context", "scenes", "output", "progress"):
+    for name in ("context", "scenes", "output", "progress", "mosaic", "name"):
         ours.pop(name)
     assert ours == {name: getattr(options, name) for name in ours}
 
@@ -49,7 +49,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         f"-o out -m other --target roads --target buildings --no-refine --device cpu --bands 3,2,1 --gsd 0.4 "
         f"--grid model --aoi {aoi} --threshold 0.3 --tile 256 --overlap 64 --max-memory 2GB --scratch {tmp_path} "
         "--tta --overwrite --format geojson --min-area 7 --simplify 0.5 "
-        "--min-hole 3 --regularize --split 0.2"
+        "--min-hole 3 --regularize --split 0.2 --dask tcp://host:8786"
     )
     ran = cli("predict", "a.tif", *arguments.split())
     assert (ran.code, ran.err) == (2, "prngeo: enough.\n")
@@ -77,6 +77,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         min_hole=3,
         regularize=True,
         split=0.2,
+        dask="tcp://host:8786",
     )
 
 
@@ -128,7 +129,42 @@ def test_a_bug_in_one_scene_does_not_stop_the_others(cli, monkeypatch):
     assert ran.code == 2
     assert seen == ["a.tif", "b.tif"]
     assert "bug in prngeo (ZeroDivisionError)" in ran.err
-    assert ran.err.endswith("0 of 2 scenes done.\n")
+    *_, done, first, second = ran.err.splitlines()
+    assert done == "0 of 2 scenes done. Failed:"
+    assert first.startswith("  a.tif: this is a bug in prngeo (ZeroDivisionError)")
+    assert second == "  b.tif: no."
+
+
+def test_scenes_that_fail_in_the_middle_are_named_at_the_end_with_the_reason(cli, tiny_model, tmp_path):
+    scenes = [write_scene(tmp_path / f"{name}.tif", 96, 100) for name in "abcd"]
+    scenes[1].write_bytes(scenes[1].read_bytes()[:9000])
+    odd = write_scene(tmp_path / "odd.tif", 64, 64, crs=None)
+    out, gone = tmp_path / "out", tmp_path / "gone.tif"
+    arguments = ("-o", out, "-m", tiny_model, "--no-refine", "--target", "buildings", "--tile", 64, "--overlap", 0)
+    ran = cli("predict", *scenes[:3], odd, gone, scenes[3], *arguments)
+    assert ran.code == 2
+    assert sorted(path.name for path in out.glob("*.gpkg")) == ["a.gpkg", "c.gpkg", "d.gpkg"]
+    assert not list(out.glob(".*"))
+    end = ran.err.splitlines()[-4:]
+    assert end[0] == "3 of 6 scenes done. Failed:"
+    assert end[1].startswith(f"  {scenes[1]}: {scenes[1]}: rows 0-")
+    assert end[2].startswith(f"  {odd}: The ground sample distance of {odd} is unknown")
+    assert end[3] == f"  {gone}: No such file: {gone}"
+
+
+def test_mosaic_and_its_name_reach_the_library(cli, monkeypatch):
+    seen = []
+
+    def predict_mosaic(scenes, output, options, report, name):
+        seen.append((scenes, str(output), name))
+        raise prngeo.UsageError("enough.")
+
+    monkeypatch.setattr(prngeo, "predict_mosaic", predict_mosaic, raising=False)
+    assert cli("predict", "x/a.tif", "y/a.tif", "--mosaic", "-o", "out").code == 2
+    assert cli("predict", "a.tif", "--mosaic", "--name", "town", "-o", "out").code == 2
+    assert seen == [(["x/a.tif", "y/a.tif"], "out", "mosaic"), (["a.tif"], "out", "town")]
+    ran = cli("predict", "a.tif", "--name", "town")
+    assert (ran.code, ran.err) == (2, "prngeo: --name names a mosaic; pass --mosaic too, or leave it out.\n")
 
 
 def _bad_input(kind, folder, scene):
@@ -280,6 +316,7 @@ def test_outputs_lie_on_the_grid_of_the_scene(cli, scene, tiny_model, tmp_path):
 def test_outputs_beside_a_scene_are_not_taken_for_scenes(tmp_path):
     from prngeo.cli.scenes import expand
 
-    for name in ("a.tif", "a_roads_mask.tif", "a_buildings_probability.tif", "b_roads_mask.tif"):
+    for name in ("a.tif", "a_roads_mask.tif", "a_buildings_probability.tif", "b_roads_mask.tif", "c_roads_mask.tif"):
         (tmp_path / name).touch()
+    (tmp_path / "c.json").touch()  # the record of a mosaic
     assert [Path(path).name for path in expand([str(tmp_path / "*.tif")])] == ["a.tif", "b_roads_mask.tif"]

@@ -1,7 +1,4 @@
 import hashlib
-import http.server
-import re
-import threading
 import zipfile
 from pathlib import Path
 
@@ -14,53 +11,16 @@ from prngeo.errors import PrngeoError, UsageError
 from prngeo.raster.scene import open_scene
 from prngeo.raster.source import is_remote, public_path, scene_name
 from prngeo.tiling.grid import Window
+from tests.serving import serving
 
 WINDOW = Window(3, 4, 30, 40)
 
 
-class _RangeHandler(http.server.BaseHTTPRequestHandler):
-    """Serves one folder with byte ranges, as a bucket does."""
-
-    folder = Path()
-
-    def do_GET(self) -> None:
-        file = self.folder / self.path.split("?")[0].lstrip("/")
-        if not file.is_file():
-            self.send_error(404)
-            return
-        body, asked = file.read_bytes(), self.headers.get("Range")
-        size = len(body)
-        if asked:
-            first, last = re.match(r"bytes=(\d+)-(\d*)", asked).groups()
-            last = min(int(last or size), size - 1)
-            body = body[int(first) : last + 1]
-        self.send_response(206 if asked else 200)
-        if asked:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", '"abc"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    handler = type("Handler", (_RangeHandler,), {"folder": tmp_path})
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    thread.join()
+    with serving(tmp_path) as running:
+        yield running.url
 
 
 @pytest.fixture
