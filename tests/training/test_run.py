@@ -2,17 +2,19 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import prngeo
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
 from prngeo.models.bundle import open_bundle
 from prngeo.models.segmenter import Segmenter
 from prngeo.progress import Progress
 from prngeo.training import refiner, run
+from tests.conftest import write_scene
 
 
 def config(root, folds=2, refine=0, **towns):
@@ -132,27 +134,41 @@ def test_a_stage_that_is_finished_is_not_done_again(tmp_path):
         assert own == []
 
 
-def test_a_bundle_with_four_bands_and_one_target_opens(tmp_path):
-    """From caches of the towns with a band more."""
-    settings = config(tmp_path, refine=1).model_copy(
-        update={"targets": ["roads"], "bands": ["red", "green", "blue", "nir"]}
-    )
-    original = run.load_regions
-
-    def with_nir(folder, role):
-        return [
-            replace(item, image=np.concatenate([item.image[..., :3], item.image[..., :1], item.image[..., 3:]], -1))
-            for item in original(folder, role)
-        ]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "load_regions", with_nir)
-        patch.setattr(run, "evaluate_tests", lambda *_: [])
-        card = open_bundle(run.train(settings)).card
+def test_a_model_of_four_bands_trains_and_predicts(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(("a", "b", "c", "d")):
+        write_scene(tmp_path / "images" / f"{name}.tif", 128, 128, count=4, crs=None, seed=number)
+        mask = np.zeros((128, 128), np.uint8)
+        mask[20 + 10 * number :, 30:60] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    source = {
+        "name": "s",
+        "images": str(tmp_path / "images" / "*.tif"),
+        "labels": {"roads": str(tmp_path / "masks" / "*.png")},
+        "gsd": 0.8,
+        "bands": [1, 2, 3, 4],
+        "gap": 0,
+        "test": ["a"],
+        "validation": ["b"],
+        "refine": ["c"],
+    }
+    content = config(tmp_path, refine=1).model_dump() | {
+        "targets": ["roads"],
+        "bands": ["red", "green", "blue", "nir"],
+        "sources": [source],
+        "towns": {},
+    }
+    model = run.train(TrainConfig.model_validate(content))
+    card = open_bundle(model).card
     assert card.bands == ["red", "green", "blue", "nir"]
     assert list(card.targets) == ["roads"]
     assert card.network.mean[:3] == [0.485, 0.456, 0.406]
     assert 0 < card.network.mean[3] < 1
+    assert [test.source for test in card.tests] == ["s"]
+    options = prngeo.PredictOptions(model=model, bands=(1, 2, 3, 4), gsd=0.8)
+    result = prngeo.predict(tmp_path / "images" / "a.tif", tmp_path / "out", options)
+    assert result.targets["roads"].valid_pixels == 128 * 128
 
 
 @pytest.mark.parametrize(("folds", "train"), [(0, 4), (2, 1), (None, 1)])
