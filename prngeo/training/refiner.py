@@ -28,6 +28,7 @@ from prngeo.training.cards import network_card, refiner_card
 from prngeo.training.folds import Predictor, cross_fit, cut_blocks, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.logs import FOLDER
+from prngeo.training.loop import refuse_broken
 from prngeo.training.positives import Positives
 from prngeo.training.regions import CachedRegion
 
@@ -125,6 +126,7 @@ def trained_refiner(
         _write_rows(folder / FOLDER / "refiner.csv", rows)
 
     fit_refiner(refiner, maps, options, torch.device(compute.device), on_step, on_loss)
+    refuse_broken(refiner, "refiner", "refiner.learning_rate", settings.learning_rate)
     with whole(finished) as partial:
         torch.save(refiner.state_dict(), partial)
     shutil.rmtree(folder / MAPS, ignore_errors=True)
