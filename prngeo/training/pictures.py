@@ -179,6 +179,11 @@ def images(source: Source, root: Path) -> list[Named]:
         raise UsageError(
             f"Source {source.name}: no image matches {root / source.images}; set root=FOLDER or correct images."
         )
+    if Path(found[0].path).is_dir() and not Path(found[0].path).suffix:  # some rasters are folders: a.zarr
+        raise UsageError(
+            f"Source {source.name}: {found[0].path} is a folder; give a pattern of its files as images, such as "
+            f"{source.images.rstrip('/')}/*.tif."
+        )
     return found
 
 
