@@ -168,6 +168,20 @@ def test_a_run_that_nothing_could_judge_is_refused_before_it_trains(tmp_path, tr
     assert not trained
 
 
+def test_a_run_without_anything_to_train_on_says_so(tmp_path):
+    with pytest.raises(UsageError, match="nothing to train on: give sources, or towns"):
+        run.train(config(tmp_path, train=0))
+
+
+def test_a_network_that_cannot_be_made_is_refused_before_any_scene_is_read(tmp_path):
+    settings = config(tmp_path)
+    for key, value in (("weights", "nosuch.pt"), ("encoder", "nosuch")):
+        wrong = settings.network.model_copy(update={key: value})
+        with pytest.raises(UsageError, match="nosuch"):
+            run.train(settings.model_copy(update={"network": wrong}))
+    assert not (tmp_path / "t" / "cache").exists()
+
+
 def test_a_refiner_that_broke_down_is_an_error_and_is_not_kept(tmp_path):
     settings = config(tmp_path, folds=0, refine=1, train=1)
     broken = settings.refiner.model_copy(update={"learning_rate": 1e30, "steps": 4})
