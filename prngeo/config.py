@@ -6,14 +6,33 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from prngeo.config_errors import explain
 from prngeo.errors import UsageError
 from prngeo.yaml_file import read_mapping, read_value
 
 Role = Literal["train", "refine", "validation", "test"]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _name(value: str) -> str:
+    if value.strip() in ("", ".", "..") or set(value) & set("/\\\0"):
+        raise ValueError(f"must be a name that can be a part of a file's name, got {value!r}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""Files or folders are called after it."""
 
 
 class _Section(BaseModel):
@@ -67,7 +86,7 @@ class Source(_Section):
     the run has a `split`.
     """
 
-    name: str
+    name: Name
     images: str
     labels: Annotated[dict[str, Annotated[Labels, BeforeValidator(_as_labels)]], Field(min_length=1)]
     aoi: str | None = None
@@ -106,15 +125,18 @@ class Split(_Section):
         return self
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
 class Towns(_Section):
     """Synthetic towns: `count` a role, from consecutive seeds, at GSDs spread over the model's range."""
 
-    train: int = 0
-    refine: int = 0
-    validation: int = 0
-    test: int = 0
-    size: int = 1024
-    seed: int = 0
+    train: Count = 0
+    refine: Count = 0
+    validation: Count = 0
+    test: Count = 0
+    size: Annotated[int, Field(ge=16)] = 1024
+    seed: Count = 0
     weight: Positive = 1.0
 
 
@@ -165,7 +187,7 @@ class BaseTraining(_Section):
     batch: Annotated[int, Field(ge=1)] = 8
     crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     learning_rate: Positive = 1e-3
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     decay_from: Annotated[float, Field(ge=0, le=1)] = 0.6
     average: Annotated[float, Field(ge=0, lt=1, description="decay of the weights' moving average")] = 0.995
     loss: Literal["bce+jaccard", "bce+dice", "focal", "tversky"] = "bce+jaccard"
@@ -216,16 +238,16 @@ class TrainConfig(_Section):
     `bands` names what the model sees, in order. `base` of the section names is the base network, `refiner` PRN.
     """
 
-    name: str
+    name: Name
     version: str = "1"
     description: str = ""
     license: str = "Apache-2.0"
     root: Path = Path(".")
     work: Path = Path("runs")
     out: Path | None = None
-    seed: int = 0
+    seed: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    targets: Annotated[list[str], Field(min_length=1)]
+    targets: Annotated[list[Name], Field(min_length=1)]
     bands: Annotated[list[str], Field(min_length=1)] = ["red", "green", "blue"]
     gsd: tuple[Positive, Positive] = (0.25, 1.25)
     tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
@@ -247,6 +269,9 @@ class TrainConfig(_Section):
                 raise ValueError(
                     f"source {source.name} has {len(source.bands)} bands, the model {len(self.bands)}: {self.bands}"
                 )
+        for key, own in (("targets", self.targets), ("bands", self.bands)):
+            if len(set(own)) < len(own):
+                raise ValueError(f"{key} must be names that differ, got {own}")
         if self.gsd[0] > self.gsd[1]:
             raise ValueError(f"gsd must be [smallest, largest] in metres, got {list(self.gsd)}")
         if self.overlap > self.tile // 2 or self.refiner.overlap > self.refiner.window // 2:
@@ -286,7 +311,8 @@ def load_train_config(path: str | Path, overrides: list[str] | None = None) -> T
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{file} does not describe a training run. {explain(error, TrainConfig)}.") from error
+        told = explain(error, TrainConfig)
+        raise UsageError(f"{file} does not describe a training run. {told}{'.' * (told[-1] != '?')}") from error
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -298,7 +324,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     for number, section in enumerate(sections):
         place = _entry(place, section, key)
         if not isinstance(place, (dict, list)):
-            raise UsageError(f"{key}: {'.'.join(sections[: number + 1])} is not a section of the configuration.")
+            raise UsageError(
+                f"{key}: {'.'.join(sections[: number + 1])} is {place!r}, not a section of the configuration."
+            )
     try:
         found = read_value(value)
     except ValueError as error:

@@ -92,7 +92,8 @@ def train(
     with showing(checked.name, progress) as report:
         # A bar takes hold of stderr: the log, begun after it, goes above it.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells of every file it writes
+        for library in ("pyogrio", "rasterio"):  # one tells of every file it writes, the other all errors twice
+            logging.getLogger(library).setLevel(logging.WARNING)
         folder = prngeo.train(checked, report, resume=resume, overwrite=overwrite)
     page = checked.work / checked.name / "report.html"
     if progress is Shown.json:

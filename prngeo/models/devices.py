@@ -30,8 +30,12 @@ class Compute:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.precision]
 
 
-def choose_compute(device: DeviceName = "auto") -> Compute:
+def choose_compute(device: DeviceName = "auto", option: str = "--device ") -> Compute:
     """The device asked for, or the best there is, with the fastest precision it has hardware for.
+
+    Args:
+        device: which.
+        option: what stands before it where the user gave it, for messages.
 
     Raises:
         UsageError: the device asked for is not usable.
@@ -41,12 +45,12 @@ def choose_compute(device: DeviceName = "auto") -> Compute:
     if device == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(
-                f"--device cuda: no usable NVIDIA GPU ({cuda_reason()}). Use --device auto, or see prngeo doctor."
+                f"{option}cuda: no usable NVIDIA GPU ({cuda_reason()}). Use {option}auto, or see prngeo doctor."
             )
         return Compute("cuda", "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16")
     if device == "mps":
         if not torch.backends.mps.is_available():
-            raise UsageError("--device mps: this machine or this torch has no Apple GPU. Use --device auto.")
+            raise UsageError(f"{option}mps: this machine or this torch has no Apple GPU. Use {option}auto.")
         return Compute("mps", "float32")
     return Compute("cpu", "bfloat16" if _cpu_has_bfloat16() else "float32")
 

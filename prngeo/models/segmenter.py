@@ -93,10 +93,13 @@ def _build(architecture: str, encoder: str, bands: int, targets: int) -> nn.Modu
         )
     except (KeyError, RuntimeError, ValueError) as error:
         own = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
-        hint = "" if encoder in own else f" {_nearest(encoder, own)}"
+        if encoder not in own:  # the libraries' messages list all of them
+            raise UsageError(
+                f"Encoder {encoder!r} is unknown. {_nearest(encoder, own)} Names are those of "
+                "segmentation-models-pytorch; timm encoders are written tu-NAME."
+            ) from error
         raise UsageError(
             f"Architecture {architecture!r} with encoder {encoder!r} cannot be built: {' '.join(str(error).split())}."
-            f"{hint} Names are those of segmentation-models-pytorch; timm encoders are written tu-NAME."
         ) from error
     return network
 

@@ -23,6 +23,9 @@ FILES = (".safetensors", ".pt", ".pth")
 LEAST = 0.1
 """Share of the tensors that have to fit; below, the weights are those of another network."""
 
+MOST = 0.5
+"""Share of a source's tensors that have to fit; below, a warning says that they are those of another network."""
+
 _PREFIXES = {"module", "model", "network", "encoder", "backbone"}
 """Names that programs put before those of a network's tensors."""
 _ADDED = ("", "encoder.", "encoder.model.", "backbone.")
@@ -136,6 +139,8 @@ def _fill(segmenter: Segmenter, source: Mapping[str, Tensor], origin: str, hint:
         )
     segmenter.network.load_state_dict(fitting, strict=False)
     logger.info("weights of %s: %d of the network's %d tensors taken", origin, taken, total)
+    if taken < MOST * given:
+        logger.warning("most of the %d tensors of %s do not fit and are not used. %s", given, origin, hint)
 
 
 def _fitting(segmenter: Segmenter, own: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -185,7 +190,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             "its state_dict alone: torch.save(model.state_dict(), ...), or as safetensors."
         ) from error
     except Exception as error:  # neither library has one error for damaged files
-        raise UsageError(f"network.weights: {path} cannot be read: {' '.join(str(error).split())[:300]}.") from error
+        raise UsageError(
+            f"network.weights: {path} is no {path.suffix} file, or is damaged ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]})."
+        ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

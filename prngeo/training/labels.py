@@ -82,6 +82,11 @@ def label_files(target: str, source: Source, root: Path) -> list[Named]:
         raise UsageError(
             f"Source {source.name}: no label file matches {written}; set labels.{target}.path, or root=FOLDER."
         )
+    if Path(found[0].path).is_dir() and not is_layer(found[0].path):
+        raise UsageError(
+            f"Source {source.name}: {written} is a folder; give a pattern of its masks as labels.{target}.path, such "
+            f"as {source.labels[target].path.rstrip('/')}/*.tif, or a layer."
+        )
     return found
 
 

@@ -8,6 +8,7 @@ the data of a step are a function of its number.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from prngeo.config import BaseTraining, TrainConfig
-from prngeo.errors import UsageError
+from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.devices import training_dtype
 from prngeo.models.memory import Halving, explained
 from prngeo.progress import Progress, Report
@@ -125,7 +126,7 @@ def fit(fabric: Fabric, job: Job, report: Report) -> None:
 
     Raises:
         UsageError: the network cannot be trained on one crop at a time.
-        PrngeoError: memory ran out, also with each batch computed in two halves.
+        PrngeoError: memory ran out, also with each batch computed in two halves, or weights became no numbers.
     """
     try:
         with explained(MEMORY_KEYS):
@@ -192,6 +193,8 @@ class _Loop:
             state.losses.append(loss)
             state.parts = self.halving.parts
             state.step += 1
+            if state.step == steps or not math.isfinite(loss):
+                refuse_broken(self.average, f"base network at step {state.step}", "base.learning_rate", rate)
             report(Progress(job.config.name, "base", state.step, steps))
             due = state.step % self.base.validate_every == 0 or state.step == steps
             scores = self._judge(judge) if due else {}
@@ -309,6 +312,26 @@ def train_step(
     fabric.clip_gradients(network, optimizer, max_norm=GRADIENT_NORM, error_if_nonfinite=False)
     optimizer.step()
     return found
+
+
+def refuse_broken(network: torch.nn.Module, what: str, key: str, rate: float) -> None:
+    """Stop where weights are no numbers any more: nothing can be learned from there.
+
+    Args:
+        network: with its weights.
+        what: it is and when, for the message.
+        key: of the learning rate in the configuration.
+        rate: the learning rate.
+
+    Raises:
+        PrngeoError: a weight or a statistic of the normalization is infinite or not a number.
+    """
+    if all(tensor.isfinite().all() for tensor in network.state_dict().values() if tensor.is_floating_point()):
+        return
+    raise PrngeoError(
+        f"Training broke down: weights of the {what} are no numbers any more. Make {key} smaller (it was {rate:.3g}) "
+        "and start again with --overwrite."
+    )
 
 
 def learning_rate(base: BaseTraining, step: int) -> float:

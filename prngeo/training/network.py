@@ -40,6 +40,17 @@ def new_network(config: TrainConfig, regions: Sequence[CachedRegion]) -> Segment
     return Segmenter(config.network.architecture, config.network.encoder, len(config.targets), mean, std)
 
 
+def check_network(config: TrainConfig) -> None:
+    """Refuse a network or weights before hours are spent on scenes.
+
+    Raises:
+        UsageError: architecture, encoder or weights are unknown, or do not go together.
+    """
+    neutral = [0.5] * len(config.bands)
+    network = Segmenter(config.network.architecture, config.network.encoder, len(config.targets), neutral, neutral)
+    initialize(network, config)
+
+
 def initialize(network: Segmenter, config: TrainConfig) -> None:
     """Fill in the weights that `network.weights` names.
 

@@ -31,7 +31,7 @@ from prngeo.training.places import Place
 
 logger = logging.getLogger(__name__)
 
-_ALIKE = 1.0  # of 0..255: by how much the means of cells of two copies differ after lossy compression
+_ALIKE = 2.0  # of 0..255: root mean square by which the cells of two copies differ after lossy compression
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def pictures(source: Source, config: TrainConfig, folder: Path, refused: Refused
             f"{refused.skipped[0]['reason']} Mend the files, or set `images` of the source."
         )
     _check_alike(source, found)
+    _check_gsd(source, found)
     truths = [TargetLabels(target, source, config.root, found) for target in source.labels]
     cached = []
     for number, scene in enumerate(found):
@@ -179,6 +180,11 @@ def images(source: Source, root: Path) -> list[Named]:
         raise UsageError(
             f"Source {source.name}: no image matches {root / source.images}; set root=FOLDER or correct images."
         )
+    if Path(found[0].path).is_dir() and not Path(found[0].path).suffix:  # some rasters are folders: a.zarr
+        raise UsageError(
+            f"Source {source.name}: {found[0].path} is a folder; give a pattern of its files as images, such as "
+            f"{source.images.rstrip('/')}/*.tif."
+        )
     return found
 
 
@@ -192,11 +198,6 @@ def _opened(source: Source, config: TrainConfig, refused: Refused) -> Iterator[P
         with dataset:
             _check_bands(file.path, dataset.count, list(dataset.colorinterp), source, config)
         with _scene(file.path, source, config) as scene:
-            if not np.isfinite(scene.gsd).all():
-                raise UsageError(
-                    f"Source {source.name}: the ground sample distance of {file.path} is unknown, since it has no "
-                    f"coordinate system. Set `gsd` of the source, the metres of a pixel."
-                )
             yield Pixels(file.path, file.key, GeoGrid(scene.height, scene.width, scene.transform, scene.crs), scene.gsd)
 
 
@@ -233,6 +234,15 @@ def _check_alike(source: Source, found: Sequence[Pixels]) -> None:
         "other cannot be known, so that none could be held out safely. Define it (`gdal_edit.py -a_srs`), or make two "
         "sources of them, by their `images`."
     )
+
+
+def _check_gsd(source: Source, found: Sequence[Pixels]) -> None:
+    unknown = [scene.path for scene in found if not np.isfinite(scene.gsd).all()]
+    if unknown:
+        raise UsageError(
+            f"Source {source.name}: the ground sample distance of {unknown[0]} is unknown, since it has no coordinate "
+            "system. Set `gsd` of the source, the metres of a pixel."
+        )
 
 
 def _picture(source: Source, scene: Pixels, labels: Mapping[str, Sequence[str]]) -> Picture:
@@ -306,7 +316,7 @@ def places(found: Sequence[Picture], folder: Path) -> dict[str, Place]:
         alike = thumbnails.setdefault((*picture.shape, *thumbnail.shape), [])
         own = Place(picture.crs or picture.key, bool(picture.crs), picture.transform, picture.gsd)
         if not picture.crs:
-            equal = (place for other, place in alike if np.abs(other - thumbnail).max() <= _ALIKE)
+            equal = (place for other, place in alike if np.sqrt(np.square(other - thumbnail).mean()) <= _ALIKE)
             same = next(equal, None)
             own = own if same is None else Place(same.frame, same.placed, same.transform, picture.gsd)
         alike.append((thumbnail, own))

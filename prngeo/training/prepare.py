@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from prngeo.training.apart import smallest_distance
 from prngeo.training.pictures import Refused, files, images, key_of, pictures, places, stamp
 from prngeo.training.places import Place
 from prngeo.training.regions import Region, read_index, write_index
-from prngeo.training.roles import with_roles
+from prngeo.training.roles import check_names, with_roles
 from prngeo.training.towns import cache_towns
 
 logger = logging.getLogger(__name__)
@@ -44,10 +43,7 @@ def prepare(config: TrainConfig, folder: Path) -> list[Region]:
     known, regions = read_index(folder)
     if known == fingerprint and (folder / "split.json").exists():
         return regions
-    keys = Counter(key_of(source, file.path) for source in config.sources for file in images(source, config.root))
-    repeated = [key for key, number in keys.items() if number > 1]
-    if repeated:
-        raise UsageError(f"Scenes of one source need file names of their own; there are several of {repeated[0]}.")
+    _check_names(config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     refused = {source.name: Refused.none() for source in config.sources}
@@ -58,6 +54,21 @@ def prepare(config: TrainConfig, folder: Path) -> list[Region]:
     regions += cache_towns(config, folder)
     write_index(folder, regions, fingerprint)
     return regions
+
+
+def _check_names(config: TrainConfig) -> None:
+    """Refuse scenes that the cache could not tell apart, and roles by names that no scene has."""
+    first: dict[str, str] = {}
+    for source in config.sources:
+        found = [file.path for file in images(source, config.root)]
+        for path in found:
+            same = first.setdefault(key_of(source, path), path)
+            if same != path:
+                raise UsageError(
+                    f"Source {source.name}: {same} and {path} have the same name; scenes of a source need names of "
+                    "their own. Rename one, or make two sources of them, by their `images`."
+                )
+        check_names(source, [Path(path).stem for path in found])
 
 
 def _fingerprint(config: TrainConfig) -> str:

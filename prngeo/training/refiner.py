@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from prngeo.config import Role, TrainConfig
 from prngeo.errors import UsageError
@@ -28,6 +29,7 @@ from prngeo.training.cards import network_card, refiner_card
 from prngeo.training.folds import Predictor, cross_fit, cut_blocks, split_folds
 from prngeo.training.logits import logit_map, region_logits
 from prngeo.training.logs import FOLDER
+from prngeo.training.loop import refuse_broken
 from prngeo.training.positives import Positives
 from prngeo.training.regions import CachedRegion
 
@@ -125,6 +127,7 @@ def trained_refiner(
         _write_rows(folder / FOLDER / "refiner.csv", rows)
 
     fit_refiner(refiner, maps, options, torch.device(compute.device), on_step, on_loss)
+    refuse_broken(refiner, "refiner", "refiner.learning_rate", settings.learning_rate)
     with whole(finished) as partial:
         torch.save(refiner.state_dict(), partial)
     shutil.rmtree(folder / MAPS, ignore_errors=True)
@@ -158,20 +161,30 @@ def _predictor(bundle: Bundle, compute: Compute, reduction: int, folder: Path) -
     return predict
 
 
-def check_validation(config: TrainConfig, regions: Sequence[CachedRegion]) -> None:
+def check_validation(config: TrainConfig, regions: ByRole) -> None:
     """Refuse a run whose thresholds and gates nothing could decide.
 
     Raises:
-        UsageError: a target has no positive pixel in any validation region.
+        UsageError: a target has no positive pixel in any validation region, or in none at all.
     """
-    pixels = sum((Positives(item.labels).pixels for item in regions), np.zeros(len(config.targets), np.int64))
-    for count, name in zip(pixels, config.targets, strict=True):
+    for count, name in zip(_positives(config, regions["validation"]), config.targets, strict=True):
         if not count:
+            everywhere = _positives(config, [item for own in regions.values() for item in own])
+            if not everywhere[config.targets.index(name)]:
+                raise UsageError(
+                    f"No label shows any {name}: all of it is background or unlabelled. Check labels.{name} of the "
+                    "sources (path, where, values), or leave it out of targets."
+                )
             raise UsageError(
                 f"No validation area holds {name}: thresholds are chosen and PRN is judged there. Give scenes or areas "
                 "that hold some the role validation, or let `split` make blocks of that role (a larger "
                 "split.validation, or a smaller split.block)."
             )
+
+
+def _positives(config: TrainConfig, regions: Sequence[CachedRegion]) -> NDArray[np.int64]:
+    """(targets,) positive pixels."""
+    return sum((Positives(item.labels).pixels for item in regions), np.zeros(len(config.targets), np.int64))
 
 
 def judge(

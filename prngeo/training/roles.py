@@ -73,6 +73,29 @@ def with_roles(
     return regions
 
 
+def check_names(source: Source, names: Sequence[str]) -> None:
+    """Refuse patterns of a role that match no image: nothing would be held out, and it would be trained on.
+
+    Args:
+        source: of the configuration.
+        names: stems of its images.
+
+    Raises:
+        UsageError: a role is given by name, and no image has such a name.
+    """
+    for role, patterns in _patterns(source):
+        missed = [pattern for pattern in patterns if not any(fnmatch.fnmatch(name, pattern) for name in names)]
+        if not missed:
+            continue
+        shown = ", ".join(missed)
+        if len(missed) == len(patterns):
+            raise UsageError(
+                f"Source {source.name}: no image has a name that `{role}` ({shown}) matches. Patterns stand for the "
+                f"whole name without its ending; the first image is called {names[0]}."
+            )
+        logger.warning("source %s: no image has a name that `%s` matches: %s", source.name, role, shown)
+
+
 def _has_roles(source: Source) -> bool:
     return bool(source.areas or source.refine or source.validation or source.test)
 
@@ -99,15 +122,14 @@ def _by_name(picture: Picture, source: Source, placed: Mapping[str, Place]) -> I
 
 
 def _role(source: Source, stem: str) -> Role:
-    patterns: list[tuple[Role, list[str]]] = [
-        ("test", source.test),
-        ("validation", source.validation),
-        ("refine", source.refine),
-    ]
-    for role, names in patterns:
-        if any(fnmatch.fnmatch(stem, name) for name in names):
+    for role, patterns in _patterns(source):
+        if any(fnmatch.fnmatch(stem, pattern) for pattern in patterns):
             return role
     return "train"
+
+
+def _patterns(source: Source) -> list[tuple[Role, list[str]]]:
+    return [("test", source.test), ("validation", source.validation), ("refine", source.refine)]
 
 
 def _region(picture: Picture, role: Role, window: Window, key: str, gap: float) -> Region:

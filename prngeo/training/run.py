@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from prngeo.config import Role, TrainConfig
+from prngeo.errors import UsageError
 from prngeo.models.bundle import CARD, Bundle, open_bundle, write_bundle
 from prngeo.models.card import Card
 from prngeo.models.devices import Compute, choose_compute
@@ -26,6 +27,9 @@ from prngeo.progress import Progress, Report, silent
 from prngeo.training.base import train_base
 from prngeo.training.cards import base_card, refiner_card
 from prngeo.training.evaluate import area_cards, evaluate_tests
+from prngeo.training.facts import read_split
+from prngeo.training.loop import CHECKPOINT, make_fabric
+from prngeo.training.network import check_network
 from prngeo.training.prepare import prepare
 from prngeo.training.refiner import ByRole, check_validation, fold_count, judge, trained_refiner
 from prngeo.training.regions import Region, load_regions
@@ -57,7 +61,7 @@ def train(config: TrainConfig, report: Report = silent, resume: bool = False, ov
             `resume` nor `overwrite` is given.
         PrngeoError: memory ran out.
     """
-    compute = choose_compute(config.device)
+    compute = choose_compute(config.device, "device=")
     folder = begin(config, resume, overwrite)
     done = finished(config, folder)
     if done is not None:
@@ -94,13 +98,31 @@ class _Run:
 
 def _prepare(run: _Run) -> tuple[list[Region], ByRole]:
     """Cache the scenes, and refuse what a later stage could not work with before anything is trained."""
+    if not run.config.sources and not run.config.towns.train:
+        raise UsageError("There is nothing to train on: give sources, or towns with a number of `train`.")
+    if not (run.folder / CHECKPOINT).exists():
+        check_network(run.config)
+        make_fabric(torch.device(run.compute.device), run.config.base)
     run.report(Progress(run.config.name, "prepare", 0, 1))
     described = prepare(run.config, run.folder / CACHE)
     run.report(Progress(run.config.name, "prepare", 1, 1))
     regions: ByRole = {role: load_regions(run.folder / CACHE, role) for role in get_args(Role)}
+    if not regions["train"]:
+        raise UsageError(f"There is nothing to train on: no scene has the role train.{_why(run.folder / CACHE)}")
     fold_count(run.config, regions)
-    check_validation(run.config, regions["validation"])
+    check_validation(run.config, regions)
     return described, regions
+
+
+def _why(cache: Path) -> str:
+    """What became of the first scene that is not used."""
+    for told in read_split(cache).values():
+        for kind in ("left_out", "skipped"):
+            if told[kind]:
+                first, more = told[kind][0], len(told[kind]) - 1
+                also = f", as {more} more were" * bool(more)
+                return f" {first['scene']} was {kind.replace('_', ' ')}{also}: {first['reason']}."
+    return ""
 
 
 def _base(run: _Run, described: list[Region], regions: ByRole) -> Bundle:

@@ -159,6 +159,8 @@ def files_of(pattern: str, option: str, expected: str) -> list[Named]:
     Raises:
         UsageError: there are none.
     """
+    if Path(pattern).is_dir() and not Path(pattern).suffix:  # some rasters are folders: a.zarr
+        raise UsageError(f"{option} {pattern} is a folder: give a pattern of its files, '{pattern.rstrip('/')}/*.tif'.")
     try:
         return named([pattern])
     except UsageError as error:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from prngeo.config import Role, Split
+from prngeo.errors import UsageError
 from prngeo.scores.holdout import Unit
 from prngeo.tiling.grid import Window
 from prngeo.training.places import Box, Place, box_of, distance, joined, overlaps, seen
@@ -27,6 +28,8 @@ from prngeo.training.places import Box, Place, box_of, distance, joined, overlap
 logger = logging.getLogger(__name__)
 
 HELD: tuple[Role, ...] = ("test", "validation", "refine")
+MOST_BLOCKS = 10_000
+"""Of a source; the time and memory to choose from them grow with their square."""
 _BLOCKS = 100  # about so many, if the side of a block is not told
 _DRAWS = 40  # of each kind; fewer where there are many blocks
 _TRAIN = 3  # number of the role that trains, behind those of HELD
@@ -82,11 +85,19 @@ def split_blocks(
 
     Returns:
         For each scene, windows by role; all the rest, but for the gap, trains.
+
+    Raises:
+        UsageError: `split.block` makes too many blocks.
     """
     side = split.block or max(gap / 2, math.sqrt(sum(_area(land) for land in lands) / _BLOCKS))
     units = [unit for number, land in enumerate(lands) for unit in _units(number, land, side, split.block is not None)]
     if not units:
         return [{} for _ in lands]
+    if split.block is not None and len(units) > MOST_BLOCKS:
+        raise UsageError(
+            f"Blocks of split.block {split.block:g} m are {len(units):,}; at most {MOST_BLOCKS:,} can be weighed "
+            "against each other. Make split.block larger, or leave it out."
+        )
     problem = _Problem.of(units, lands, split, gap, held)
     roles = min(problem.draws(np.random.default_rng(seed)), key=problem.cost)
     found: list[dict[Role, list[Window]]] = [{} for _ in lands]

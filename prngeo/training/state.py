@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -39,8 +40,8 @@ def begin(config: TrainConfig, resume: bool, overwrite: bool) -> Path:
         The folder.
 
     Raises:
-        UsageError: an earlier run of this name or another model is there and neither is asked for, both are, or the
-            configuration is not the one that is to be continued.
+        UsageError: an earlier run of this name or another model is there and neither is asked for, both are, the
+            configuration is not the one that is to be continued, or the folder cannot be written.
     """
     if resume and overwrite:
         raise UsageError("--resume continues a training and --overwrite starts it again: give one of them.")
@@ -57,12 +58,21 @@ def begin(config: TrainConfig, resume: bool, overwrite: bool) -> Path:
         return folder
     if config.out is not None and (config.out / "card.json").exists() and not overwrite:
         raise UsageError(f"{config.out} holds a model already: give another folder as out, or pass --overwrite.")
+    if config.out is not None and config.out.exists() and not config.out.is_dir():
+        raise UsageError(f"{config.out} is a file, and a model is a folder: give another name as out.")
     if resume:
         logger.info("there is nothing to resume in %s: the training starts", folder)
     if overwrite:
         _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, {"config": _dump(config)})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, {"config": _dump(config)})
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            f"The run's folder {folder} cannot be written ({error.strerror}). Choose another with work=FOLDER."
+        ) from error
     return folder
 
 

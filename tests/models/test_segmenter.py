@@ -40,8 +40,10 @@ def test_what_lies_under_nodata_is_not_seen():
     ("architecture", "encoder"), [("no-net", "resnet18"), ("unet", "no-encoder"), ("unet", "tu-no-encoder")]
 )
 def test_unknown_names_are_errors(architecture, encoder):
-    with pytest.raises(UsageError, match=f"Architecture '{architecture}'"):
+    wrong = f"Architecture '{architecture}'" if architecture != "unet" else f"Encoder '{encoder}'"
+    with pytest.raises(UsageError, match=f"{wrong} is unknown") as caught:
         Segmenter(architecture, encoder, 2)
+    assert len(str(caught.value)) < 400, "a message, not a list of all encoders"
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,17 @@ def test_a_file_of_three_bands_serves_more(tmp_path):
     assert torch.equal(stem, inflate(unet(seed=1).network.state_dict()[f"{network.stem}.weight"], 4))
 
 
+def test_a_file_of_which_most_does_not_fit_is_warned_about(tmp_path, caplog):
+    """The decoder of another encoder's network may fit, and is no start for this one."""
+    source = unet(seed=1).network.state_dict()
+    some = list(source)[: len(source) // 3]
+    torch.save({name if name in some else f"other.{name}": t for name, t in source.items()}, tmp_path / "part.pt")
+    fill(unet(), str(tmp_path / "part.pt"))
+    assert [record.levelname for record in caplog.records if "do not fit and are not used" in record.message] == [
+        "WARNING"
+    ]
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "other.pt")
     with pytest.raises(UsageError, match=r"only 0 fit the network's \d+ .*conv1"):

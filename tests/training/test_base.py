@@ -271,6 +271,14 @@ def test_another_number_of_bands_than_the_images_have_is_refused(tmp_path, cache
         base.train_base(settings, load_regions(cache, "train"), tmp_path, CPU)
 
 
+@pytest.mark.parametrize("steps", [3, 50])
+def test_weights_that_are_no_numbers_end_the_training_with_the_key_to_change(tmp_path, cache, steps):
+    settings = config(steps=steps, learning_rate=1e30)
+    with pytest.raises(PrngeoError, match=r"weights of the base network at step .* Make base\.learning_rate smaller"):
+        base.train_base(settings, load_regions(cache, "train"), tmp_path, CPU)
+    assert loop.read_checkpoint(tmp_path) is None
+
+
 def test_a_damaged_checkpoint_is_an_error(tmp_path, cache):
     (tmp_path / "base.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(UsageError, match=r"base\.pt is damaged.*--overwrite"):

@@ -365,6 +365,8 @@ def files(here):
         (["--images", "ortho/a.tif"], "needs --labels"),
         (["--labels", "masks/*.tif"], "needs --images"),
         (["--images", "nosuch/*.tif", "--labels", "m"], "no file matches nosuch/.*pattern such as 'ortho/"),
+        (["--images", "ortho", "--labels", "m"], r"--images ortho is a folder: .*'ortho/\*\.tif'"),
+        (["--images", "ortho/a.tif", "--labels", "masks/"], r"--labels masks/ is a folder: .*'masks/\*\.tif'"),
         (["--images", "table.csv", "--labels", "m"], "none of 1 files can be read.*cannot be read as a raster"),
         (["--images", "ortho/[au]*.tif", "--labels", "m"], "unplaced.tif has no coordinate system and .*has one"),
         (["--images", "ortho/[ag]*.tif", "--labels", "m"], "a.tif has 3 bands and .*gray.tif 1"),

@@ -66,6 +66,13 @@ def test_images_with_and_without_a_system_in_one_source_are_refused(tmp_path, sc
         prepare(config(tmp_path, {"gsd": 0.5}), tmp_path / "cache")
 
 
+def test_images_of_which_some_lack_a_system_are_told_so_before_their_gsd(tmp_path, scene, config):
+    scene("placed")
+    scene("plain", Affine.identity(), None)
+    with pytest.raises(UsageError, match=r"plain\.tif has no coordinate system, .*placed\.tif has one"):
+        prepare(config(tmp_path), tmp_path / "cache")
+
+
 def test_an_unknown_gsd_names_its_key(tmp_path, scene, config):
     scene("plain", Affine.identity(), None)
     with pytest.raises(UsageError, match="Source a: the ground sample distance .* Set `gsd` of the source"):
@@ -151,6 +158,23 @@ def test_pictures_without_a_place_are_told_by_what_they_show(tmp_path, config, s
     found = prepare(config(tmp_path, first, second), tmp_path / "cache")
     assert roles(found) == {"a-held_1": "test", "a-else_1": "train", "b-xelse_1": "train"}
     assert len({region.block for region in found if region.role == "train"}) == 1
+
+
+@pytest.mark.parametrize("quality", [95, 80, 60])
+def test_a_copy_of_a_picture_with_fine_detail_is_known_after_strong_compression(tmp_path, config, quality):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in ("held", "else"):
+        pixels = rng.integers(40, 215, (40, 40, 3)).repeat(8, 0).repeat(8, 1) + rng.integers(-40, 40, (320, 320, 3))
+        picture = Image.fromarray(pixels.astype("uint8"))
+        picture.save(tmp_path / "images" / f"{name}.png")
+        if name == "held":
+            picture.save(tmp_path / "images" / "copy.jpg", quality=quality)
+    for name in ("held", "else", "copy"):
+        Image.fromarray(rng.integers(0, 2, (320, 320)).astype("uint8") * 255).save(tmp_path / "masks" / f"{name}.png")
+    source = {"images": "images/*.*", "labels": {"roads": "masks/*.png"}, "gsd": 1.0, "test": ["held"]}
+    assert roles(prepare(config(tmp_path, source), tmp_path / "cache")) == {"a-held": "test", "a-else": "train"}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -246,11 +246,35 @@ def test_patterns_without_files_are_errors(tmp_path, scene, config):
         prepare(config(tmp_path, {"labels": {"roads": "masks/*.png"}}), tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"images": "images"}, r"images is a folder; give a pattern .*images/\*\.tif"),
+        ({"labels": {"roads": "masks/"}}, r"masks is a folder; .*labels\.roads\.path, such as masks/\*\.tif"),
+    ],
+)
+def test_a_folder_in_place_of_a_pattern_is_an_error_that_tells_the_pattern(tmp_path, scene, values, message, config):
+    scene("s")
+    with pytest.raises(UsageError, match=message):
+        prepare(config(tmp_path, values), tmp_path / "cache")
+
+
+def test_a_role_that_no_name_matches_is_an_error_and_a_pattern_of_several_is_told(tmp_path, scene, config, caplog):
+    for i, name in enumerate(["north_1", "south_1"]):
+        scene(name, north_up(500_000 + 1000 * i))
+    with pytest.raises(UsageError, match=r"no image has a name that `test` \(noth_\*\) matches.*called north_1"):
+        prepare(config(tmp_path, {"test": ["noth_*"], "validation": ["south_*"]}), tmp_path / "cache")
+    assert not (tmp_path / "cache" / "a-north_1").exists(), "refused before anything is cached"
+    found = prepare(config(tmp_path, {"test": ["east_*", "south_*"]}), tmp_path / "cache")
+    assert roles(found) == {"a-north_1": "train", "a-south_1": "test"}
+    assert "no image has a name that `test` matches: east_*" in caplog.text
+
+
 def test_two_scenes_of_one_name_are_an_error(tmp_path, scene, write, config):
     scene("s")
     for folder in ("east", "west"):
         write(f"{folder}/s.tif", np.ones((3, SIZE, SIZE), "uint8"))
-    with pytest.raises(UsageError, match="several of a-s"):
+    with pytest.raises(UsageError, match=r"east.s\.tif and .*west.s\.tif have the same name"):
         prepare(config(tmp_path, {"images": "*st/s.tif"}), tmp_path / "cache")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import prngeo
 from prngeo.config import TrainConfig
-from prngeo.errors import UsageError
+from prngeo.errors import PrngeoError, UsageError
 from prngeo.models.bundle import open_bundle
 from prngeo.models.segmenter import Segmenter
 from prngeo.progress import Progress
@@ -182,6 +182,28 @@ def test_a_run_that_nothing_could_judge_is_refused_before_it_trains(tmp_path, tr
     with pytest.raises(UsageError, match="No validation area holds roads"):
         run.train(config(tmp_path, validation=0))
     assert not trained
+
+
+def test_a_run_without_anything_to_train_on_says_so(tmp_path):
+    with pytest.raises(UsageError, match="nothing to train on: give sources, or towns"):
+        run.train(config(tmp_path, train=0))
+
+
+def test_a_network_that_cannot_be_made_is_refused_before_any_scene_is_read(tmp_path):
+    settings = config(tmp_path)
+    for key, value in (("weights", "nosuch.pt"), ("encoder", "nosuch")):
+        wrong = settings.network.model_copy(update={key: value})
+        with pytest.raises(UsageError, match="nosuch"):
+            run.train(settings.model_copy(update={"network": wrong}))
+    assert not (tmp_path / "t" / "cache").exists()
+
+
+def test_a_refiner_that_broke_down_is_an_error_and_is_not_kept(tmp_path):
+    settings = config(tmp_path, folds=0, refine=1, train=1)
+    broken = settings.refiner.model_copy(update={"learning_rate": 1e30, "steps": 4})
+    with pytest.raises(PrngeoError, match=r"weights of the refiner are .* Make refiner\.learning_rate smaller"):
+        run.train(settings.model_copy(update={"refiner": broken}))
+    assert not list((tmp_path / "t").glob("refiner-*"))
 
 
 def test_a_run_that_was_refused_can_be_corrected_without_overwriting(tmp_path):

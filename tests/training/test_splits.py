@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prngeo.config import Split
 from prngeo.errors import UsageError
 from prngeo.tiling.grid import Window
+from prngeo.training import splits
 from prngeo.training.apart import keep_apart, smallest_distance
 from prngeo.training.folds import cut_blocks, split_folds
 from prngeo.training.pictures import Refused
@@ -248,6 +249,12 @@ def test_two_sources_of_one_scene_hold_out_the_same_ground(tmp_path, large, conf
     places = {key: Place("utm", True, (GSD, 0, 0, 0, -GSD, 0), (GSD, GSD)) for key in ("a-s", "b-s")}
     train, test = (boxes(found, places, role) for role in ("train", "test"))
     assert distances(train, test).min() >= 20 - 1e-6
+
+
+def test_blocks_too_many_to_weigh_are_an_error_that_names_the_key(tmp_path, large, config, monkeypatch):
+    monkeypatch.setattr(splits, "MOST_BLOCKS", 3)
+    with pytest.raises(UsageError, match=r"Blocks of split\.block 5 m are .*; at most 3 .* Make split\.block larger"):
+        prepare(config(tmp_path, tile=64, overlap=16, split={"block": 5}), tmp_path / "cache")
 
 
 def test_too_small_a_scene_to_split_is_an_error(tmp_path, scene, config):

@@ -89,6 +89,18 @@ def test_a_folder_without_a_readable_record_is_not_continued(tmp_path, begun):
             begin(config(tmp_path), True, False)
 
 
+def test_a_folder_that_cannot_be_written_names_the_key(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be written .* work=FOLDER"):
+        begin(config(tmp_path / "file"), resume=False, overwrite=False)
+
+
+def test_a_file_in_the_place_of_the_model_is_told_before_anything_is_trained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file, and a model is a folder"):
+        begin(config(tmp_path, out=tmp_path / "file"), resume=False, overwrite=False)
+
+
 def test_both_wishes_at_once_are_refused(tmp_path):
     with pytest.raises(UsageError, match="one of them"):
         begin(config(tmp_path), True, True)
