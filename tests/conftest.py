@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from prngeo.export import ExportResult
+
+# Examples are drawn slowly where other programs take the processor: that is no property of the code.
+settings.register_profile("prngeo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("prngeo")
 
 # Small networks: threads of several test runs beside each other only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

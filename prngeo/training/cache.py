@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from prngeo.errors import PrngeoError, UsageError
+from prngeo.errors import PrngeoError, ReadError, UsageError
 from prngeo.raster.aoi import Aoi
 from prngeo.raster.scene import Scene
 from prngeo.tiling.grid import Window
@@ -20,10 +20,6 @@ from prngeo.training.regions import IGNORE
 
 _STRIP = 1 << 22  # pixels held at once
 _CELLS = 16  # along each side of the thumbnail that tells equal pictures
-
-
-class ReadError(PrngeoError):
-    """A file that could be opened and cannot be read."""
 
 
 def made_of_what(place: Path) -> str:

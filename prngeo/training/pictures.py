@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from prngeo.config import Source, TrainConfig
-from prngeo.errors import PrngeoError, UsageError
+from prngeo.errors import PrngeoError, ReadError, UsageError
 from prngeo.raster.aoi import Aoi
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import LayerElsewhereError, split_layer
@@ -25,7 +25,7 @@ from prngeo.raster.scene import Scene, open_scene
 from prngeo.raster.source import open_dataset
 from prngeo.scores.match import Named, named
 from prngeo.tiling.grid import Window
-from prngeo.training.cache import ReadError, cache_scene, labelled, made_of_what
+from prngeo.training.cache import cache_scene, labelled, made_of_what
 from prngeo.training.labels import Pixels, TargetLabels, label_files
 from prngeo.training.places import Place
 

@@ -219,9 +219,10 @@ def test_bad_input_is_told_in_one_paragraph_and_leaves_nothing(cli, kind, scene,
     arguments, message = _bad_input(kind, tmp_path, scene)
     ran = cli("predict", *arguments, "-o", out, "-m", tiny_model)
     assert ran.code in (1, 2)
-    assert ran.err.startswith("prngeo: ")
-    assert message in ran.err
-    assert "Traceback" not in ran.err
+    *notes, told = ran.err.splitlines()
+    assert told.startswith("prngeo: ")
+    assert all("Takes up to" in note for note in notes)
+    assert message in told
     assert "bug in prngeo" not in ran.err
     assert not out.exists()
 
@@ -277,7 +278,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path
     assert [path.name for path in out.iterdir()] == [hidden.name]
     again = cli("predict", scene, *options)
     assert again.code == 0
-    assert again.err.startswith(f"large: Resuming: {told[1]}.\n")
+    assert f"\nlarge: Resuming: {told[1]}.\n" in again.err
     assert not hidden.exists()
 
 

@@ -22,8 +22,8 @@ def test_the_end_of_input_stops_a_run_and_leaves_nothing(tiny_model, tmp_path):
     out = tmp_path / "out"
     arguments = ("predict", scene, "-o", out, "-m", tiny_model, "--progress", "json")
     with start(arguments, **{VARIABLE: "1"}) as process:
-        first = json.loads(process.stderr.readline())
-        assert (first["event"], first["done"]) == ("progress", 1)
+        note, first = (json.loads(process.stderr.readline()) for _ in range(2))
+        assert (note["event"], first["event"], first["done"]) == ("note", "progress", 1)
         process.stdin.close()
         *_, last = process.stderr
         assert process.wait(timeout=60) == 130

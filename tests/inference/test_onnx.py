@@ -12,7 +12,7 @@ import rasterio
 
 import prngeo
 from prngeo.errors import PrngeoError, UsageError
-from prngeo.inference import pipeline
+from prngeo.inference import engine
 from prngeo.models import devices
 from prngeo.models.onnx_runtime import load_graph
 from tests.conftest import write_scene
@@ -32,9 +32,9 @@ def scene(tmp_path):
 def float32(monkeypatch):
     """torch computes in float32 even where the CPU has bfloat16."""
     monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: False)
-    pipeline._runtime_of.cache_clear()
+    engine._runtime_of.cache_clear()
     yield
-    pipeline._runtime_of.cache_clear()
+    engine._runtime_of.cache_clear()
 
 
 def pixels(result):
@@ -115,7 +115,7 @@ def test_a_damaged_or_missing_graph_is_refused(folder, scene, tmp_path, name):
 
 def test_without_onnx_runtime_a_user_is_told_what_to_install(folder, scene, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    pipeline._runtime_of.cache_clear()
+    engine._runtime_of.cache_clear()
     with pytest.raises(UsageError, match=r"need the package onnxruntime: run `pip install 'prngeo\[onnx\]'`"):
         prngeo.predict(scene, tmp_path / "out", prngeo.PredictOptions(model=folder))
 
