@@ -27,8 +27,6 @@ LEAST_KNOWN = 0.1
 """Share of labelled pixels below which another window is drawn, so that no step is spent on nodata."""
 DRAWS = 20
 """After so many the one with the most is taken."""
-FIELD_SCALE = 1.18
-"""Bicubic interpolation of standard normal values lessens their spread by so much."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,6 @@ class FitOptions:
         steps: optimizer steps.
         batch: windows a step.
         learning_rate: largest; it falls to zero along a cosine.
-        field: standard deviation of a smooth random field that is added to the logits of a window: regional bias of
-            other places than the maps show; 0 for none.
         seed: decides everything random.
     """
 
@@ -74,7 +70,6 @@ class FitOptions:
     steps: int = 400
     batch: int = 2
     learning_rate: float = 1e-3
-    field: float = 0.0
     seed: int = 0
 
 
@@ -184,18 +179,7 @@ def _labelled_window(
             best, found = known, drawn
         if best >= LEAST_KNOWN:
             break
-    if options.field:
-        found = (found[0] + options.field * smooth_field(found[0].shape, rng), *found[1:])
     return found
-
-
-def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, every: int = 128) -> Tensor:
-    """A random field of standard deviation about 1 that changes over distances of about `every` pixels, (C, H, W)."""
-    channels, height, width = shape
-    coarse = rng.standard_normal((1, channels, height // every + 3, width // every + 3), dtype=np.float32)
-    fine = F.interpolate(torch.from_numpy(coarse), scale_factor=float(every), mode="bicubic", align_corners=False)[0]
-    row, col = (int(n) for n in rng.integers(every, 2 * every, 2))
-    return fine[:, row : row + height, col : col + width] * FIELD_SCALE
 
 
 def _window(

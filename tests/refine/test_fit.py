@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prngeo.errors import PrngeoError
-from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner, smooth_field
+from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.network import FastRefiner
 
 SIZE = 128
@@ -81,34 +81,6 @@ def test_no_step_is_spent_on_windows_without_labels(monkeypatch):
     fit_refiner(FastRefiner(1, 1, width=2), [large], options, torch.device("cpu"))
     assert len(seen) == 10
     assert sum(share > 0 for share in seen) >= 9  # 9 places of 49 hold labels: one draw of five finds them
-
-
-def test_a_field_corrects_bias_that_no_map_shows():
-    """Maps without bias teach nothing of it, unless smooth random fields are added."""
-    torch.manual_seed(0)
-    plain = [planted(seed, 0.0) for seed in range(6)]
-    unseen = planted(101, 0.0)
-    field = smooth_field(unseen.logits.shape, np.random.default_rng(5)).numpy()
-    biased = unseen.logits.astype(np.float32) + 3 * field
-
-    def refined(spread):
-        refiner = FastRefiner(1, 0, width=8)
-        options = FitOptions(window=SIZE, patch=32, steps=60, batch=4, learning_rate=1e-2, field=spread)
-        fit_refiner(refiner, plain, options, torch.device("cpu"))
-        with torch.inference_mode():
-            inputs = (biased, unseen.image.astype(np.float32), unseen.valid[None].astype(np.float32))
-            return biased + refiner(*(torch.from_numpy(part)[None] for part in inputs))[0].numpy()
-
-    without, with_field = (iou(refined(spread), unseen.labels) for spread in (0.0, 3.0))
-    assert with_field > without + 0.05
-
-
-def test_a_field_is_smooth_and_of_unit_spread():
-    rng = np.random.default_rng(0)
-    fields = [smooth_field((2, 512, 384), rng) for _ in range(40)]
-    assert fields[0].shape == (2, 512, 384)
-    assert torch.stack(fields).std() == pytest.approx(1, abs=0.15)
-    assert max(float(field.diff(dim=-1).abs().max()) for field in fields) < 0.1
 
 
 def test_the_loss_is_told_now_and_then():
