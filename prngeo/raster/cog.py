@@ -95,6 +95,7 @@ class RasterWriter:
             # An identity that is written turns the raster over in QGIS; without any it lies like the scene.
             profile["transform"] = spec.transform
         try:
+            path.unlink(missing_ok=True)  # rasterio opens what it replaces, and fails on half a file of a killed run
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 self._dataset = rasterio.open(path, "w", **profile)

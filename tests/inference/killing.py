@@ -27,9 +27,12 @@ import geopandas
 import rasterio
 
 import prngeo
+from prngeo.files import Finished
 from prngeo.inference import pipeline, rasters, vectors
+from prngeo.inference.engine import load_networks
 from prngeo.inference.outputs import layer_names
 from prngeo.inference.parts import Parts
+from prngeo.inference.resume import PUBLISH
 from prngeo.models.bundle import open_bundle
 from prngeo.models.runtime import Runtime
 from tests.conftest import write_scene
@@ -182,12 +185,12 @@ def killed_case(whole: Case, case: Case, kills: list[tuple[float, int | None]]) 
             phases.append(hit)
             visible = [path for path in case.folder.glob("*") if path.suffix in (".tif", ".gpkg")]
             torn += [path.name for path in visible if path.read_bytes() != (whole.folder / path.name).read_bytes()]
-            if not case.hidden.exists() and visible:
-                break  # it was done, and killed on its way out
+            if visible and not Finished(case.hidden).files(PUBLISH):
+                break  # it was done, and killed on its way out: outputs are whole, what was hidden may be going
     missed = sorted(set(whole.log.read_text().split()) - set(seen))
-    left = sorted(path.name for path in case.folder.glob(".*"))
+    left = sorted(path.name for path in case.folder.glob(".*") if not (killed and path == case.hidden))
     if killed:
-        same = sorted(os.listdir(case.folder)) == sorted(os.listdir(whole.folder)) and not torn
+        same = {path.name for path in case.folder.glob("[!.]*")} == set(os.listdir(whole.folder)) and not torn
     else:
         same = case.digest() == whole.digest()
     shutil.rmtree(case.folder)
@@ -198,7 +201,7 @@ def main(scene: Path, model: Path, folder: Path, kills: int) -> None:
     def show(content: dict[str, Any]) -> None:
         print(json.dumps(content), flush=True)
 
-    pipeline._runtime(open_bundle(model), prngeo.PredictOptions(model=model, device="cpu"))
+    load_networks(open_bundle(model), prngeo.PredictOptions(model=model, device="cpu"))
     cases = (Case(scene, model, folder / str(number)) for number in itertools.count())
     first = next(cases)
     first.run()

@@ -228,3 +228,12 @@ def test_an_error_inside_is_not_hidden_by_closing(tmp_path):
 
     with pytest.raises(KeyError):
         fail()
+
+
+def test_half_a_file_of_a_killed_run_is_replaced(tmp_path):
+    pixels = values((600, 700), "mask")
+    path = make(tmp_path, spec(pixels.shape, "mask"), pixels)
+    whole = path.read_bytes()
+    for name in ("part.tif", "out.tif"):
+        (tmp_path / name).write_bytes(whole[:16])
+    assert make(tmp_path, spec(pixels.shape, "mask"), pixels).read_bytes() == whole
