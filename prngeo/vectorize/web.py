@@ -129,7 +129,8 @@ class Web:
                 line = stack.pop()
                 group.append(line)
                 for node in self.ends[line]:
-                    fresh = [near for near in self.lines[node] if near not in seen]
+                    # A loop is named twice at its node.
+                    fresh = [near for near in dict.fromkeys(self.lines[node]) if near not in seen]
                     seen.update(fresh)
                     stack += fresh
             groups.append(group)
