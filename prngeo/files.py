@@ -164,9 +164,11 @@ class Finished:
 
     def sound(self, step: str, names: Iterable[str] | None = None) -> bool:
         """True if a step is finished and its files (or those of these names) are what they were then."""
-        files = self.files(step)
-        wanted = files if names is None else names
-        return self.facts(step) is not None and all(holds(self._folder / name, files.get(name)) for name in wanted)
+        note = read_json(self._note(step))
+        if note is None:
+            return False
+        files = note["files"]
+        return all(holds(self._folder / name, files.get(name)) for name in (files if names is None else names))
 
     def count(self, group: str = "") -> int:
         """How many steps (of a group) are finished."""

@@ -18,17 +18,20 @@ WRITE_BEHIND = 1
 
 
 @contextmanager
-def ahead(read: Callable[[Item], Result], items: Iterable[Item], depth: int = READ_AHEAD) -> Iterator[Iterator[Result]]:
-    """The results of `read` for each item, in order, made by a thread that is `depth` items ahead of their use.
+def ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], depth: int = READ_AHEAD, threads: int = 1
+) -> Iterator[Iterator[Result]]:
+    """The results of `read` for each item, in order, made by threads that are `depth` items ahead of their use.
 
-    At the end what was read in vain is dropped, and the thread is done: nothing is read after that.
+    At the end what was read in vain is dropped, and the threads are done: nothing is read after that.
 
     Args:
-        read: is called in that thread alone; what it raises comes out where its result is asked for.
+        read: is called in those threads alone; what it raises comes out where its result is asked for.
         items: may be endless; is walked through where results are asked for.
         depth: results that are made before they are asked for.
+        threads: that call `read` at the same time.
     """
-    reader = ThreadPoolExecutor(1)
+    reader = ThreadPoolExecutor(threads)
 
     def results() -> Iterator[Result]:
         waiting: deque[Future[Result]] = deque()

@@ -65,10 +65,12 @@ class Parts:
         missing, damaged = [], []
         for chunk in chunks:
             facts = self._finished.facts(_step(chunk))
-            needed = [] if facts is None or facts["empty"] else [self._path(name, chunk) for name in self._specs]
-            if facts is None or not self._finished.sound(_step(chunk), map(self._relative, needed)):
+            if facts is None:
                 missing.append(chunk)
-            if facts is not None and missing[-1:] == [chunk]:
+                continue
+            needed = [] if facts["empty"] else [self._path(name, chunk) for name in self._specs]
+            if not self._finished.sound(_step(chunk), map(self._relative, needed)):
+                missing.append(chunk)
                 damaged.append(chunk)
         return missing, damaged
 

@@ -21,7 +21,6 @@ from prngeo.errors import PrngeoError, UsageError
 from prngeo.inference.engine import load_networks
 from prngeo.inference.job import Job, prepare
 from prngeo.inference.memory import gdal_cache
-from prngeo.inference.mosaic import Networks
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks, part_specs
@@ -118,7 +117,7 @@ def compute_block(run: Run, chunks: list[Window]) -> int:
         parts = Parts(run.hidden, part_specs(job))
         missing, _ = parts.missing(chunks)
         if missing:
-            networks = _networks(job)
+            networks = load_networks(job.bundle, job.options)
             compute_chunks(networks, job, missing, parts, run.hidden, functools.partial(_stop_if_given_up, run))
     return len(missing)
 
@@ -146,10 +145,6 @@ def _opened(run: Run) -> tuple[ExitStack, Job, Facts]:
     facts: dict[str, Any] = load_networks(job.bundle, options).facts() | {"prngeo": __version__}
     facts.pop("threads", None)  # their number changes no result
     return stack, job, tuple(sorted(facts.items()))
-
-
-def _networks(job: Job) -> Networks:
-    return load_networks(job.bundle, job.options)
 
 
 def _model_folder(worker: Worker, token: str) -> Path:

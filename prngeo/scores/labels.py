@@ -77,8 +77,7 @@ class Labelled:
         if self.aoi is not None:
             known &= self.aoi.read(inside)
         truth[:, ~known] = IGNORE
-        moved = Window(window.row - inside.row, window.col - inside.col, *window.shape)
-        result: NDArray[np.uint8] = padded(truth, moved, IGNORE)
+        result: NDArray[np.uint8] = padded(truth, window.moved(-inside.row, -inside.col), IGNORE)
         return result
 
 

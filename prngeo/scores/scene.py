@@ -98,4 +98,4 @@ def blocks(window: Window, side: int = BLOCK) -> Iterator[Window]:
     grid = Grid(*window.shape, side)
     for index in grid.indices():
         part = grid.window(index).intersect(grid.extent)
-        yield Window(part.row + window.row, part.col + window.col, *part.shape)
+        yield part.moved(window.row, window.col)

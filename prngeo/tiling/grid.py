@@ -46,6 +46,10 @@ class Window:
         """The window grown by `margin` pixels on every side."""
         return Window(self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin)
 
+    def moved(self, rows: int, cols: int) -> Window:
+        """The window moved down by `rows` and right by `cols` pixels."""
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
     def intersect(self, other: Window) -> Window:
         """The common part of two windows; empty (zero height or width) if they do not touch."""
         row, col = max(self.row, other.row), max(self.col, other.col)

@@ -64,8 +64,7 @@ def _kept(
                 return None
             continue
         if region.source in cut and region.role in ("train", "refine"):
-            window = around(box, gap, place.gsd)
-            forbidden.append(replace(window, row=window.row - region.window.row, col=window.col - region.window.col))
+            forbidden.append(around(box, gap, place.gsd).moved(-region.window.row, -region.window.col))
         elif other.source not in cut or region.source not in cut or overlaps(box, box_of(region.window)):
             apart = distance(box, box_of(region.window), place.gsd)
             near = f"lies {apart:.0f} m from" if apart else "overlaps or abuts"
@@ -86,7 +85,7 @@ def _without(region: Region, forbidden: tuple[Window, ...]) -> Region | None:
         return None
     row, col = min(window.row for window in left), min(window.col for window in left)
     shape = max(window.row_end for window in left) - row, max(window.col_end for window in left) - col
-    moved = (replace(window, row=window.row - row, col=window.col - col) for window in forbidden)
+    moved = (window.moved(-row, -col) for window in forbidden)
     window = Window(region.window.row + row, region.window.col + col, *shape)
     return replace(
         region,
@@ -124,10 +123,7 @@ def smallest_distance(regions: Sequence[Region], places: Mapping[str, Place], so
     others = [region for region in regions if region.role == role]
     for region in (region for region in regions if region.role == "train" and region.source == source):
         place = places[region.arrays]
-        left = [
-            replace(window, row=window.row + region.window.row, col=window.col + region.window.col)
-            for window in free(region.shape, region.forbidden)
-        ]
+        left = [window.moved(region.window.row, region.window.col) for window in free(region.shape, region.forbidden)]
         for other in others:
             box = seen(other.window, places[other.arrays], place)
             if box is None or (best is not None and distance(box, box_of(region.window), place.gsd) >= best):

@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from prngeo.errors import PrngeoError, ReadError, UsageError
+from prngeo.files import write_json
 from prngeo.raster.aoi import Aoi
 from prngeo.raster.scene import Scene
 from prngeo.tiling.grid import Window
@@ -32,9 +33,7 @@ def made_of_what(place: Path) -> str:
 
 def mark_finished(place: Path, made_of: str, labels: int) -> None:
     """Record that the arrays of a scene are whole: what they were made of, and their labels of all targets together."""
-    partial = place / "scene.json.partial"
-    partial.write_text(json.dumps({"made_of": made_of, "labels": labels}), encoding="utf-8")
-    partial.replace(place / "scene.json")
+    write_json(place / "scene.json", {"made_of": made_of, "labels": labels})
 
 
 def labelled(place: Path) -> int:

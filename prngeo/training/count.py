@@ -165,17 +165,12 @@ def _parts(config: TrainConfig, item: CachedRegion, bundle: Bundle, networks: Ne
     grid = Grid(*region.shape, BLOCK)
     cores = [grid.window(index).intersect(grid.extent) for index in grid.indices()]
     outers = [core.expand(margin).intersect(grid.extent) for core in cores]
-    places = [_in_scene(outer, region.window) for outer in outers]
+    places = [outer.moved(region.window.row, region.window.col) for outer in outers]
     with _opened(config, region, bundle) as (job, scratch):
         refined = replace(job, refine=(bundle.card.refiner is not None,) * len(bundle.card.targets))
         mosaic = refined.mosaic(job.scene, networks, TileStore(IN_MEMORY, scratch), places)
         for core, outer, place in zip(cores, outers, places, strict=True):
             yield _Part(core, outer, radius, job.resampling.read(mosaic, place), job.valid(place))
-
-
-def _in_scene(window: Window, within: Window) -> Window:
-    """A window of a region in pixels of the scene in which the region lies."""
-    return Window(window.row + within.row, window.col + within.col, window.height, window.width)
 
 
 @contextmanager
@@ -243,7 +238,7 @@ def _tile(
     return Tile(
         source=region.source,
         scene=region.scene,
-        window=_in_scene(core, region.window),
+        window=core.moved(region.window.row, region.window.col),
         iou=ious,
         image=image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]],
         truth=truth,

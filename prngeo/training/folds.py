@@ -104,7 +104,7 @@ def _part(item: CachedRegion, strip: Window, number: int) -> CachedRegion | None
     if window.is_empty:
         return None
     row, col = window.row - region.window.row, window.col - region.window.col
-    forbidden = tuple(replace(other, row=other.row - row, col=other.col - col) for other in region.forbidden)
+    forbidden = tuple(other.moved(-row, -col) for other in region.forbidden)
     if not free(window.shape, forbidden):
         return None
     here = window.within(region.window)
@@ -154,8 +154,7 @@ def _away(items: Iterator[CachedRegion], left_out: Sequence[Region]) -> Iterator
         for other in left_out:
             box = seen(other.window, _place(other), place) if region.gap else None
             if box is not None:
-                window = around(box, region.gap, region.gsd)
-                window = replace(window, row=window.row - region.window.row, col=window.col - region.window.col)
+                window = around(box, region.gap, region.gsd).moved(-region.window.row, -region.window.col)
                 if not window.intersect(Window(0, 0, *region.shape)).is_empty:
                     forbidden.append(window)
         if free(region.shape, tuple(forbidden)):

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from prngeo.config import BaseTraining, TrainConfig
 from prngeo.errors import PrngeoError, UsageError
+from prngeo.inference.local import ahead
 from prngeo.models.devices import training_dtype
 from prngeo.models.memory import Halving, explained
 from prngeo.progress import Progress, Report
@@ -182,32 +180,39 @@ class _Loop:
         judge = Judge(job.validation, job.config.targets, self.base.crop, job.config.gsd) if first else None
         logs = Logs(job.folder, state.step) if first else None
         self.module.train()
-        for batch in ahead(self._batch, range(state.step, steps), 1 if self.fabric.device.type == "cpu" else 4):
-            rate = learning_rate(self.base, state.step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            # A resumed run draws the dropout it would have drawn; devices draw their own.
-            torch.manual_seed(job.config.seed + state.step + 1_000_003 * self.fabric.global_rank)
-            loss = train_step(self.fabric, self.module, self.stepper, batch, LOSSES[self.base.loss], self.halving)
-            self.average.update_parameters(self.network)
-            state.losses.append(loss)
-            state.parts = self.halving.parts
-            state.step += 1
-            if state.step == steps or not math.isfinite(loss):
-                refuse_broken(self.average, f"base network at step {state.step}", "base.learning_rate", rate)
-            report(Progress(job.config.name, "base", state.step, steps))
-            due = state.step % self.base.validate_every == 0 or state.step == steps
-            scores = self._judge(judge) if due else {}
-            stop = state.step == steps or (due and self._out_of_patience())
-            self._log(logs, rate, scores, stop)
-            if due or stop or state.step % CHECKPOINT_EVERY == 0:
-                state.finished = stop
-                self._save()
-            if stop:
-                break
+        threads = 1 if self.fabric.device.type == "cpu" else 4
+        with ahead(self._batch, range(state.step, steps), threads, threads) as batches:
+            for batch in batches:
+                if self._advance(batch, judge, logs, report):
+                    break
         if logs:
             logs.close()
         self.fabric.barrier()
+
+    def _advance(self, batch: Batch, judge: Judge | None, logs: Logs | None, report: Report) -> bool:
+        """One step, and what is due after it; True if it was the last."""
+        job, state, steps = self.job, self.state, self.base.steps
+        rate = learning_rate(self.base, state.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # A resumed run draws the dropout it would have drawn; devices draw their own.
+        torch.manual_seed(job.config.seed + state.step + 1_000_003 * self.fabric.global_rank)
+        loss = train_step(self.fabric, self.module, self.stepper, batch, LOSSES[self.base.loss], self.halving)
+        self.average.update_parameters(self.network)
+        state.losses.append(loss)
+        state.parts = self.halving.parts
+        state.step += 1
+        if state.step == steps or not math.isfinite(loss):
+            refuse_broken(self.average, f"base network at step {state.step}", "base.learning_rate", rate)
+        report(Progress(job.config.name, "base", state.step, steps))
+        due = state.step % self.base.validate_every == 0 or state.step == steps
+        scores = self._judge(judge) if due else {}
+        stop = state.step == steps or (due and self._out_of_patience())
+        self._log(logs, rate, scores, stop)
+        if due or stop or state.step % CHECKPOINT_EVERY == 0:
+            state.finished = stop
+            self._save()
+        return stop
 
     def _batch(self, step: int) -> Batch:
         """The crops of a step that belong to this device, there."""
@@ -340,17 +345,6 @@ def learning_rate(base: BaseTraining, step: int) -> float:
     decay_start = base.decay_from * base.steps
     falling = max(0.0, (step - decay_start) / max(1.0, base.steps - decay_start))
     return base.learning_rate * min(1.0, (step + 1) / warm_up) * (1 - falling)
-
-
-def ahead(make: Callable[[int], Batch], steps: range, threads: int) -> Iterator[Batch]:
-    """The batches of some steps in order, each made in a thread while those before it are used."""
-    with ThreadPoolExecutor(threads) as pool:
-        left = iter(steps)
-        waiting = deque(pool.submit(make, step) for step in islice(left, threads))
-        while waiting:
-            batch = waiting.popleft().result()
-            waiting.extend(pool.submit(make, step) for step in islice(left, 1))
-            yield batch
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:

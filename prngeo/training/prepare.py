@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
+from prngeo.files import write_json
 from prngeo.training.apart import smallest_distance
 from prngeo.training.pictures import Refused, files, images, key_of, pictures, places, stamp
 from prngeo.training.places import Place
@@ -101,6 +102,4 @@ def _write_split(
     }
     for name, entry in sources.items():
         logger.info("source %s: smallest distances of training in metres: %s", name, entry["smallest_distance_m"])
-    partial = folder / "split.json.partial"
-    partial.write_text(json.dumps({"sources": sources}, indent=1), encoding="utf-8")
-    partial.replace(folder / "split.json")
+    write_json(folder / "split.json", {"sources": sources})

@@ -12,7 +12,7 @@ from typing import Any
 
 from prngeo.config import TrainConfig
 from prngeo.errors import UsageError
-from prngeo.files import whole
+from prngeo.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def begin(config: TrainConfig, resume: bool, overwrite: bool) -> Path:
         _clear(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, {"config": _dump(config)})
+        write_json(folder / RECORD, {"config": _dump(config)})
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -87,7 +87,7 @@ def finished(config: TrainConfig, folder: Path) -> Path | None:
 
 def finish(config: TrainConfig, folder: Path, bundle: Path) -> None:
     """Record that the run is over."""
-    _write(folder, {"config": _dump(config), "bundle": str(bundle)})
+    write_json(folder / RECORD, {"config": _dump(config), "bundle": str(bundle)})
 
 
 def _dump(config: TrainConfig) -> dict[str, Any]:
@@ -101,11 +101,6 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}): start the training again with --overwrite.") from error
     return content if isinstance(content, dict) else {}
-
-
-def _write(folder: Path, content: Mapping[str, Any]) -> None:
-    with whole(folder / RECORD) as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

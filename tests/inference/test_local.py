@@ -28,6 +28,13 @@ def test_what_is_read_ahead_comes_in_order_from_another_thread():
     assert threading.get_ident() not in threads
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("steps", [range(0), range(4, 5), range(2, 9)])
+def test_what_several_threads_make_ahead_comes_once_and_in_order(threads, steps):
+    with ahead(lambda step: step, steps, threads, threads) as results:
+        assert list(results) == list(steps)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_reading_is_never_farther_ahead_than_told(depth):
     started, used = [], 0

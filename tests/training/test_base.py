@@ -307,12 +307,6 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero(monkeypatch):
     assert min(rates[:100]) > 0
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("steps", [range(0), range(4, 5), range(2, 9)])
-def test_batches_made_ahead_come_once_and_in_order(threads, steps):
-    assert list(loop.ahead(lambda step: step, steps, threads)) == list(steps)
-
-
 def test_nothing_to_train_on_is_an_error(tmp_path):
     write_index(tmp_path, [], "x")
     with pytest.raises(UsageError, match="nothing to train on"):
