@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from prngeo.inference.rasters import CHANGED, part_name, part_specs
 from prngeo.inference.result import TargetSummary
 from prngeo.progress import Progress, Report
 from prngeo.qgis.styles import line_style, polygon_style
-from prngeo.vectorize.polygons import polygonize
+from prngeo.vectorize.polygons import PolygonOptions, polygon_batches
 from prngeo.vectorize.write import Made, style_paths, write_layers
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def make_vectors(
     finished, targets = Finished(hidden), len(job.targets)
     facts = finished.facts(STEP)
     if facts is None or not finished.sound(STEP):
-        makers: dict[str, Callable[[], GeoDataFrame]] = {}
+        makers: dict[str, Callable[[], Iterable[GeoDataFrame]]] = {}
         styles: dict[str, str] = {}
         figures: dict[str, _Figures] = {target.name: _Figures() for target in job.targets}
         for number, target in enumerate(job.targets):
@@ -73,32 +73,34 @@ class _Figures:
     length_m: float | None = None
 
 
-def _polygons(job: Job, hidden: Path, target: str, figures: _Figures, report: Report, told: Progress) -> GeoDataFrame:
+def _polygons(
+    job: Job, hidden: Path, target: str, figures: _Figures, report: Report, told: Progress
+) -> Iterator[GeoDataFrame]:
     report(told)
     trim()
-    options = job.options
-    frame = polygonize(
-        *_rasters(job, hidden, target),
-        Parts(hidden, part_specs(job)).raster(part_name(target, CHANGED), job.chunks()),
+    options = PolygonOptions(
         value=1,
-        min_area=options.min_area,
-        min_hole=options.min_hole,
-        simplify=options.simplify,
-        regularize=options.regularize and target == STRAIGHT,
-        split=options.split if target == STRAIGHT else None,
+        min_area=job.options.min_area,
+        min_hole=job.options.min_hole,
+        simplify=job.options.simplify,
+        regularize=job.options.regularize and target == STRAIGHT,
+        split=job.options.split if target == STRAIGHT else None,
         pixel_size=_pixel_size(job),
     )
-    figures.area_m2, figures.polygons = float(frame["area_m2"].sum()), len(frame)
-    return frame
+    changed = Parts(hidden, part_specs(job)).raster(part_name(target, CHANGED), job.chunks())
+    for part in polygon_batches(*_rasters(job, hidden, target), changed, options):
+        figures.area_m2 += float(part["area_m2"].sum())
+        figures.polygons += len(part)
+        yield part
 
 
-def _lines(job: Job, hidden: Path, target: str, figures: _Figures) -> GeoDataFrame:
+def _lines(job: Job, hidden: Path, target: str, figures: _Figures) -> list[GeoDataFrame]:
     from prngeo.vectorize.centerlines import centerlines
 
     trim()
     frame = centerlines(*_rasters(job, hidden, target), value=1, pixel_size=_pixel_size(job))
     figures.length_m = float(frame["length_m"].sum())
-    return frame
+    return [frame]
 
 
 def _rasters(job: Job, hidden: Path, target: str) -> tuple[Path, Path]:

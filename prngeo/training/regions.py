@@ -96,12 +96,12 @@ def write_index(folder: Path, regions: Iterable[Region], fingerprint: str) -> No
 
 
 def read_index(folder: Path) -> tuple[str, list[Region]]:
-    """(fingerprint, regions) of a cache; ('', []) if there is none."""
-    path = folder / "index.json"
-    if not path.exists():
+    """(fingerprint, regions) of a cache; ('', []) if there is none that this version of prngeo understands."""
+    try:
+        content = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        return content["fingerprint"], [_region(entry) for entry in content["regions"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return "", []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content["fingerprint"], [_region(entry) for entry in content["regions"]]
 
 
 def _region(entry: dict[str, object]) -> Region:

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from prngeo.vectorize.runs import Integers, Labels, Runs, connected, stretches
+from prngeo.vectorize.runs import Integers, Labels, Runs, stretches
 
 START, STOP = 0, 1
 
@@ -89,80 +89,94 @@ def trace(runs: Runs, labels: Labels) -> Rings:
         labels: the polygon of each run, int32 (runs,), from 0 in the order of first pixels; the pixels of a polygon
             are joined by their edges.
     """
-    corners = _corners(runs, labels)
-    y, x = (part.astype(np.int32) for part in np.divmod(corners.position, runs.pitch))
-    place = np.arange(len(y), dtype=np.int32)
-    # Sorted along rows, a corner and the next one share a horizontal edge; along columns, a vertical one.
-    order = np.lexsort((corners.downward, y, x, corners.label)).astype(np.int32)
-    below = np.empty_like(order)
-    below[order] = order[place ^ 1]
-    # With the object to the right, its left borders are walked upward and its right ones downward.
-    along_row = (corners.kind == START) == corners.downward
-    ring, rank = _cycles(np.where(along_row, place ^ 1, below))
-    sizes = np.bincount(ring) if len(ring) else np.empty(0, np.int64)
-    starts = _cumulated(sizes + 1)
-    points = np.empty((starts[-1], 2), np.int64)
-    points[starts[ring] + rank] = np.stack([x, y], 1)
-    points[starts[1:] - 1] = points[starts[:-1]]
+    label, x, y, following = _linked_corners(runs, labels)
+    ring, rank = _cycles(following)
+    del following
+    starts = _cumulated((np.bincount(ring) if len(ring) else np.empty(0, np.int64)) + 1)
     firsts = np.flatnonzero(rank == 0)
-    per_polygon = np.bincount(corners.label[firsts]) if len(firsts) else np.empty(0, np.int64)
+    per_polygon = np.bincount(label[firsts]) if len(firsts) else np.empty(0, np.int64)
+    place = starts[ring]
+    place += rank
+    del label, ring, rank
+    points = np.empty((starts[-1], 2), np.int64)
+    points[place, 0] = x
+    points[place, 1] = y
+    points[starts[1:] - 1] = points[starts[:-1]]
     return Rings(points, starts, _cumulated(per_polygon))
 
 
-@dataclass(frozen=True)
-class _Corners:
-    """Where outlines turn, sorted by polygon, row, column and kind; every attribute has the shape (corners,).
+def _linked_corners(runs: Runs, labels: Labels) -> tuple[Labels, Labels, Labels, Labels]:
+    """Where outlines turn, sorted by polygon, row and column, and the corner that follows each, all int32 (corners,).
 
-    Attributes:
-        label: the polygon.
-        position: of the pixel whose upper left corner it is, as in `Runs`.
-        kind: whether its vertical edge is a START of runs, the object's left border, or a STOP.
-        downward: whether that edge goes down from here.
+    Returns:
+        The polygon of each corner, its column and row, and the next corner of its ring.
     """
+    label, key, downward = _corners(runs, labels)
+    # Where an object meets itself in a point, START before STOP leads each ring around one side of the background.
+    order = np.lexsort((key, label))
+    label, key, downward = label[order], key[order], downward[order]
+    del order
+    # With the object to the right, its left borders are walked upward and its right ones downward.
+    along_row = ((key & 1) == START) == downward
+    key >>= 1
+    y = (key // runs.pitch).astype(np.int32)
+    key %= runs.pitch
+    x = key.astype(np.int32)
+    del key
+    place = np.arange(len(y), dtype=np.int32)
+    # Sorted along rows, a corner and the next one share a horizontal edge; along columns, a vertical one.
+    order = np.lexsort((downward, y, x, label)).astype(np.int32)
+    below = np.empty_like(order)
+    below[order] = order[place ^ 1]
+    return label, x, y, np.where(along_row, place ^ 1, below)
 
-    label: Labels
-    position: Integers
-    kind: NDArray[np.uint8]
-    downward: NDArray[np.bool_]
 
+def _corners(runs: Runs, labels: Labels) -> tuple[Labels, Integers, NDArray[np.bool_]]:
+    """The ends of vertical edges: where runs start (or stop), and those in the row above (or below) do not.
 
-def _corners(runs: Runs, labels: Labels) -> _Corners:
-    """The ends of vertical edges: where runs start (or stop), and those in the row above (or below) do not."""
-    parts = []
-    for kind, ends in ((START, runs.start), (STOP, runs.stop)):
+    Returns:
+        The polygon of each corner, int32; its position as in `Runs`, of the pixel whose upper left corner it is,
+        times two, plus what its vertical edge is, START of runs (the object's left border) or STOP, int64; and
+        whether that edge goes down from here.
+    """
+    found = []
+    for ends in (runs.start, runs.stop):
         under = np.minimum(np.searchsorted(ends, ends + runs.pitch), len(ends) - 1)
         goes_on = (ends[under] == ends + runs.pitch) & (labels[under] == labels)
         begins = np.ones(len(ends), bool)
         begins[under[goes_on]] = False
-        parts.append((labels[begins], ends[begins], kind, True))
-        parts.append((labels[~goes_on], ends[~goes_on] + runs.pitch, kind, False))
-    label = np.concatenate([part[0] for part in parts])
-    position = np.concatenate([part[1] for part in parts])
-    counts = [len(part[0]) for part in parts]
-    kinds = np.repeat(np.array([part[2] for part in parts], np.uint8), counts)
-    downward = np.repeat([part[3] for part in parts], counts)
-    # Where an object meets itself in a point, START before STOP leads each ring around one side of the background.
-    order = np.lexsort((kinds, position, label))
-    return _Corners(label[order], position[order], kinds[order], downward[order])
+        found += [(ends, begins, 0), (ends, ~goes_on, runs.pitch)]
+    counts = [int(np.count_nonzero(which)) for _, which, _ in found]
+    label, key = np.empty(sum(counts), np.int32), np.empty(sum(counts), np.int64)
+    first = 0
+    for (ends, which, step), kind, count in zip(found, (START, START, STOP, STOP), counts, strict=True):
+        here = slice(first, first + count)
+        label[here] = labels[which]
+        key[here] = ends[which]
+        key[here] += step
+        key[here] <<= 1
+        key[here] |= kind
+        first += count
+    return label, key, np.repeat([True, False, True, False], counts)
 
 
 def _cycles(following: Labels) -> tuple[Labels, Labels]:
-    """The cycle of each element of a permutation, numbered by first elements, and its place there from the first."""
-    place = np.arange(len(following), dtype=following.dtype)
-    cycle = connected(len(following), place, following)
-    size = np.bincount(cycle)
-    first = np.empty(len(size), following.dtype)
-    first[cycle[::-1]] = place[::-1]
-    # Pointers double their reach until they arrive at the first element, and add up the steps on their way.
-    first = first[cycle]
-    steps, target = (place != first).astype(following.dtype), np.where(place == first, place, following)
-    moving = np.flatnonzero(target != first)
-    while len(moving):
-        via = target[moving]
-        steps[moving] += steps[via]
-        target[moving] = target[via]
-        moving = moving[target[moving] != first[moving]]
-    return cycle, (size[cycle] - steps) % size[cycle]
+    """The cycle of each element of a permutation, numbered by first elements, and its place there from the first.
+
+    Every element looks at the first one within its reach, and all reaches double until none finds an earlier one.
+    """
+    own = np.arange(len(following), dtype=np.int32)
+    first, way, ahead, reach = own.copy(), np.zeros(len(following), np.int32), following, 1
+    while (earlier := (further := first[ahead]) < first).any():
+        first[earlier] = further[earlier]
+        way[earlier] = way[ahead[earlier]] + reach
+        ahead = ahead[ahead]
+        reach *= 2
+    del further, earlier, ahead
+    number = np.cumsum(first == own, dtype=np.int32) - 1
+    cycle = number[first]
+    size = np.bincount(cycle).astype(np.int32)[cycle]
+    return cycle, (size - way) % size
 
 
 def _cumulated(sizes: Integers) -> Integers:

@@ -116,12 +116,16 @@ class Plane:
         return np.asarray(shapely.transform(simple, lambda points: np.rint(points @ back)), object)
 
     def to_map(self, geometry: Geometries) -> Geometries:
-        """Move polygons from pixel coordinates to the CRS; outer rings turn counterclockwise, holes clockwise."""
+        """Move polygons from pixel coordinates to the CRS; outer rings turn counterclockwise, holes clockwise.
+
+        They are taken out of `geometry` on the way, so that there are never two of each.
+        """
         part = np.cumsum(shapely.get_num_coordinates(geometry)) // POINTS_AT_ONCE
         moved = np.empty(len(geometry), object)
         for piece in np.split(np.arange(len(geometry)), np.flatnonzero(np.diff(part)) + 1):
-            mapped = shapely.transform(geometry[piece], lambda points: apply(self.transform, points))
-            moved[piece] = shapely.orient_polygons(mapped)
+            some, geometry[piece] = geometry[piece], None
+            some = shapely.set_coordinates(some, apply(self.transform, shapely.get_coordinates(some)))
+            moved[piece] = shapely.orient_polygons(some)
         return moved
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
+from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
 from prngeo.raster.layer import apply
@@ -17,7 +22,7 @@ from prngeo.vectorize.outlines import Geometries, trace
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.regularize import regularize as straighten
 from prngeo.vectorize.regularize import wall_groups
-from prngeo.vectorize.runs import Labels, Runs, fill_holes, read_runs, touches_edge, without_small
+from prngeo.vectorize.runs import Labels, Runs, fill_holes, kept, read_runs, touches_edge, without_small
 from prngeo.vectorize.split import split_objects
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
@@ -26,6 +31,36 @@ RUNS_AT_ONCE = 500_000
 """About so many runs are outlined at a time."""
 DEFAULT_TOLERANCE = 2.0
 """Pixels within which outlines are straightened if no tolerance is given."""
+
+
+@dataclass(frozen=True)
+class PolygonOptions:
+    """How objects become polygons; the options of `polygonize`, which says what they mean."""
+
+    value: float | None = None
+    threshold: float | None = None
+    min_area: float = 0.0
+    min_hole: float = 0.0
+    simplify: float = 0.0
+    regularize: bool = False
+    split: float | None = None
+    connectivity: Literal[4, 8] = 4
+    pixel_size: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_area", "min_hole", "simplify"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        if self.connectivity not in (4, 8):
+            raise UsageError(f"connectivity must be 4 or 8, got {self.connectivity}.")
+        if self.pixel_size is not None and not self.pixel_size > 0:
+            raise UsageError(f"pixel_size must be a positive number of metres, got {self.pixel_size}.")
+        if self.split is None:
+            return
+        if not 0 < self.split < 1:
+            raise UsageError(f"split is the depth of a dip in the probability, between 0 and 1, got {self.split:g}.")
+        if self.connectivity != 4:
+            raise UsageError("Splitting works with connectivity 4 only: leave out one of --split and --connectivity.")
 
 
 def polygonize(
@@ -45,11 +80,10 @@ def polygonize(
 ) -> gpd.GeoDataFrame:
     """Turn the objects of a mask or probability raster into polygons.
 
-    The rasters are read in strips; memory holds the runs of pixels of objects that are kept, so it grows with the
-    polygons and not with the raster. The result is that of the whole raster at once: pieces are joined first, then
-    objects smaller than `min_area` are dropped, then holes are filled, and only then are outlines simplified.
-    Simplifying removes vertices and moves none, all polygons together, so what touched still touches and nothing
-    overlaps.
+    The rasters are read in strips; memory holds the runs of pixels of objects that are kept, and the polygons. The
+    result is that of the whole raster at once: pieces are joined first, then objects smaller than `min_area` are
+    dropped, then holes are filled, and only then are outlines simplified. Simplifying removes vertices and moves
+    none, all polygons together, so what touched still touches and nothing overlaps.
 
     Coordinates are those of the raster's CRS. A raster without CRS and geotransform gives x = column and
     y = -row, counted from the upper left corner, which is where QGIS draws it.
@@ -92,8 +126,66 @@ def polygonize(
             objects are, or an option is out of range.
         PrngeoError: reading broke off.
     """
-    _check_options(min_area, min_hole, simplify, connectivity, pixel_size)
-    _check_split(split, connectivity)
+    options = PolygonOptions(
+        value, threshold, min_area, min_hole, simplify, regularize, split, connectivity, pixel_size
+    )
+    frames = list(polygon_batches(mask_path, probability_path, changed_path, options))
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def polygon_batches(
+    mask_path: str | Path,
+    probability_path: str | Path | None,
+    changed_path: str | Path | None,
+    options: PolygonOptions,
+) -> Iterator[gpd.GeoDataFrame]:
+    """The rows of `polygonize` in parts, at least one, so that no more than a part need be held.
+
+    Exact outlines come in parts of about `RUNS_AT_ONCE` runs, or one object that is larger. What is simplified, split
+    or regularized is worked on as a whole and comes as one.
+    """
+    found = _find(mask_path, probability_path, changed_path, options)
+    if options.simplify == 0 and not options.regularize and options.split is None:
+        for first, end, runs, labels in _batches(found.runs, found.labels):
+            geometry = exact_geometry(runs, labels, options.connectivity)
+            del runs, labels
+            yield _frame(geometry, found.rows(first, end), found.plane, options)
+    else:
+        frame = _frame(_outlined(found, options), found.columns, found.plane, options)
+        frame.attrs["left_whole"] = found.left_whole
+        yield frame
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """What becomes polygons.
+
+    Attributes:
+        runs: their pixels.
+        labels: the polygon of each run, int32 (runs,).
+        columns: what the pixels tell of each, (polygons,).
+        plane: of the raster.
+        left_whole: number of objects that are too large to be split.
+    """
+
+    runs: Runs
+    labels: Labels
+    columns: dict[str, NDArray[Any]]
+    plane: Plane
+    left_whole: int
+
+    def rows(self, first: int, end: int) -> dict[str, NDArray[Any]]:
+        """The columns of some polygons."""
+        return {name: column[first:end] for name, column in self.columns.items()}
+
+
+def _find(
+    mask_path: str | Path,
+    probability_path: str | Path | None,
+    changed_path: str | Path | None,
+    options: PolygonOptions,
+) -> _Objects:
+    """Read the rasters."""
     whole = 0
     with ExitStack() as stack:
         mask, probability, changed = (
@@ -106,48 +198,73 @@ def polygonize(
         )
         check_grids(mask, probability, changed)
         stack.enter_context(reading(mask_path))
-        source = as_mask(mask, value, threshold)
+        source = as_mask(mask, options.value, options.threshold)
         if source.threshold is not None and probability is None:
             probability = mask
-        plane = Plane.of(mask, pixel_size)
-        runs, beside = _large_objects(source, plane, min_area, connectivity)
-        if min_hole > 0:
-            runs = fill_holes(runs, source.height, connectivity, min_hole / plane.pixel_area)
-        labels = runs.components(connectivity)
-        if split is not None:
+        plane = Plane.of(mask, options.pixel_size)
+        runs, labels, beside = _large_objects(source, plane, options.min_area, options.connectivity)
+        if options.min_hole > 0:
+            runs = fill_holes(runs, source.height, options.connectivity, options.min_hole / plane.pixel_area)
+            labels = runs.components(options.connectivity)
+        if options.split is not None:
             if probability is None:
                 raise UsageError("Splitting needs a probability raster: give it with --probability.")
-            smallest = max(1.0, min_area / plane.pixel_area)
-            runs, labels, whole = split_objects(runs, labels, probability, split, smallest)
+            smallest = max(1.0, options.min_area / plane.pixel_area)
+            runs, labels, whole = split_objects(runs, labels, probability, options.split, smallest)
         columns = _attributes(runs, labels, zonal_sums(runs, labels, probability, changed), probability, changed)
-    geometry = exact_geometry(runs, labels, connectivity) if split is None else trace(runs, labels).noded().geometry()
-    if regularize and len(geometry):
-        tolerance = simplify or DEFAULT_TOLERANCE * plane.side
-        simple = plane.simplify(geometry, tolerance)
-        groups = wall_groups(runs, labels)
-        geometry = straighten(geometry, simple, groups, plane.to_square, tolerance / plane.side)
-    else:
-        geometry = plane.simplify(geometry, simplify)
     columns["touches_edge"] = touches_edge(runs, labels, beside, source.height)
+    return _Objects(runs, labels, columns, plane, whole)
+
+
+def _outlined(found: _Objects, options: PolygonOptions) -> Geometries:
+    """Outlines in pixel coordinates that are split, simplified or regularized."""
+    runs, labels, plane = found.runs, found.labels, found.plane
+    if options.split is None:
+        geometry = exact_geometry(runs, labels, options.connectivity)
+    else:
+        geometry = trace(runs, labels).noded().geometry()
+    if not options.regularize or not len(geometry):
+        return plane.simplify(geometry, options.simplify)
+    tolerance = options.simplify or DEFAULT_TOLERANCE * plane.side
+    simple = plane.simplify(geometry, tolerance)
+    return straighten(geometry, simple, wall_groups(runs, labels), plane.to_square, tolerance / plane.side)
+
+
+def _batches(runs: Runs, labels: Labels) -> Iterator[tuple[int, int, Runs, Labels]]:
+    """Batches of about `RUNS_AT_ONCE` runs, at least one: first polygon and end, its runs, and their polygons from 0."""
+    batch = (np.cumsum(np.bincount(labels)) - 1) // RUNS_AT_ONCE
+    firsts = np.flatnonzero(np.diff(batch, prepend=-1)) if len(batch) else np.array([0])
+    for first, end in pairwise([*firsts.tolist(), len(batch)]):
+        yield first, end, *_between(runs, labels, first, end)
+
+
+def _between(runs: Runs, labels: Labels, first: int, end: int) -> tuple[Runs, Labels]:
+    """Runs of the polygons from `first` to `end`, and their polygons from 0."""
+    own = (labels >= first) & (labels < end)
+    return (runs, labels) if own.all() else (runs.take(own), labels[own] - np.int32(first))
+
+
+def _frame(
+    geometry: Geometries, columns: dict[str, NDArray[Any]], plane: Plane, options: PolygonOptions
+) -> gpd.GeoDataFrame:
+    """Polygons in pixel coordinates as rows; takes them out of `geometry`."""
+    area = plane.areas(geometry)
     mapped = plane.to_map(geometry)
-    if simplify > 0 or regularize:
+    if options.simplify > 0 or options.regularize:
         mapped = _repaired(mapped)
-    frame = gpd.GeoDataFrame({"area_m2": plane.areas(geometry), **columns}, geometry=mapped, crs=plane.crs)
-    frame.attrs["geometry_type"] = "Polygon" if connectivity == 4 else "MultiPolygon"
-    frame.attrs["left_whole"] = whole
+    frame = gpd.GeoDataFrame({"area_m2": area, **columns}, geometry=mapped, crs=plane.crs)
+    frame.attrs["geometry_type"] = "Polygon" if options.connectivity == 4 else "MultiPolygon"
     return frame
 
 
-def _large_objects(source: Mask, plane: Plane, min_area: float, connectivity: int) -> tuple[Runs, Runs]:
-    """Runs of the objects of at least `min_area` m2, and of their pixels beside no-data."""
+def _large_objects(source: Mask, plane: Plane, min_area: float, connectivity: int) -> tuple[Runs, Labels, Runs]:
+    """Runs of the objects of at least `min_area` m2, the object of each, and runs of their pixels beside no-data."""
     smallest = plane.smallest(min_area, (source.height, source.width))
     runs, beside = read_runs(source, connectivity, smallest)
-    runs = without_small(runs, connectivity, smallest)
+    runs, labels = without_small(runs, connectivity, smallest)
     if min_area > 0 and plane.is_geographic:
-        labels = runs.components(connectivity)
-        large = plane.areas(exact_geometry(runs, labels, connectivity)) >= min_area
-        runs = runs.take(large[labels])
-    return runs, beside
+        runs, labels = kept(runs, labels, plane.areas(exact_geometry(runs, labels, connectivity)) >= min_area)
+    return runs, labels, beside
 
 
 def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
@@ -176,12 +293,8 @@ def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
 
 def _outlines(runs: Runs, labels: Labels) -> Geometries:
     """Polygons of the runs of each label, made so many runs at a time that memory is that of the largest object."""
-    batch = (np.cumsum(np.bincount(labels)) - 1) // RUNS_AT_ONCE
-    firsts = np.flatnonzero(np.diff(batch, prepend=-1))
     found = [np.empty(0, object)]
-    for first in firsts:
-        own = batch[labels] == batch[first]
-        found.append(trace(runs.take(own), labels[own] - np.int32(first)).geometry())
+    found += [trace(own, numbers).geometry() for _, _, own, numbers in _batches(runs, labels)]
     return np.concatenate(found)
 
 
@@ -206,27 +319,6 @@ def _repaired(geometry: Geometries) -> Geometries:
         parts = parts[shapely.area(parts) > SLIVER * shapely.area(geometry[index])]
         geometry[index] = parts[0] if len(parts) == 1 else shapely.MultiPolygon(list(parts))
     return geometry
-
-
-def _check_options(
-    min_area: float, min_hole: float, simplify: float, connectivity: int, pixel_size: float | None
-) -> None:
-    for name, given in (("min_area", min_area), ("min_hole", min_hole), ("simplify", simplify)):
-        if not given >= 0:
-            raise UsageError(f"{name} must be 0 or more, got {given}.")
-    if connectivity not in (4, 8):
-        raise UsageError(f"connectivity must be 4 or 8, got {connectivity}.")
-    if pixel_size is not None and not pixel_size > 0:
-        raise UsageError(f"pixel_size must be a positive number of metres, got {pixel_size}.")
-
-
-def _check_split(split: float | None, connectivity: int) -> None:
-    if split is None:
-        return
-    if not 0 < split < 1:
-        raise UsageError(f"split is the depth of a dip in the probability, between 0 and 1, got {split:g}.")
-    if connectivity != 4:
-        raise UsageError("Splitting works with connectivity 4 only: leave out one of --split and --connectivity.")
 
 
 def check_grids(mask: Any, *others: Any) -> None:

@@ -6,6 +6,8 @@ summing rasters are sorted searches over them, and memory holds the runs of kept
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,9 @@ from prngeo.vectorize.mask import NODATA, OBJECT, Mask
 
 Integers = NDArray[np.int64]
 Labels = NDArray[np.int32]
+
+AT_ONCE = 500_000
+"""About so many runs are joined to objects at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,33 @@ class Runs:
             connectivity: 4 joins pixels that share an edge, 8 also those that share a corner.
             labels: runs of different labels, int32 (runs,), are not joined. Without it, runs of one row do not touch.
         """
-        reach = 0 if connectivity == 4 else 1
-        upper, lower = self.overlaps(self.start + self.pitch - reach, self.stop + self.pitch + reach)
-        if labels is not None:
-            same = labels[upper] == labels[lower]
-            upper, lower = upper[same], lower[same]
-        return connected(len(self), upper, lower)
+        step = self.pitch + np.array([[0], [0]] if connectivity == 4 else [[-1], [1]])
+        found = np.empty(len(self), np.int32)
+        seams, count = [np.empty((2, 0), np.int64)], 0
+        for first, end in self.bands():
+            upper, lower = self.overlaps(*(np.stack([self.start[first:end], self.stop[first:end]]) + step))
+            upper += first
+            if labels is not None:
+                same = labels[upper] == labels[lower]
+                upper, lower = upper[same], lower[same]
+            inside = lower < end
+            found[first:end] = connected(end - first, upper[inside] - first, lower[inside] - first)
+            found[first:end] += count
+            seams.append(np.stack([upper[~inside], lower[~inside]]))
+            count = int(found[first:end].max()) + 1
+        same = connected(count, *found[np.concatenate(seams, axis=1)])
+        for first, end in self.bands():
+            found[first:end] = same[found[first:end]]
+        return found
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """First run and end of bands of whole rows, of about `AT_ONCE` runs."""
+        first = 0
+        while first < len(self):
+            last = self.start[min(first + AT_ONCE, len(self)) - 1]
+            end = int(np.searchsorted(self.start, (last // self.pitch + 1) * self.pitch))
+            yield first, end
+            first = end
 
 
 def stretches(first: NDArray[np.integer], end: NDArray[np.integer]) -> tuple[Integers, Integers]:
@@ -95,14 +121,28 @@ def runs_of(marked: NDArray[np.bool_], first_row: int = 0) -> Runs:
     return Runs(ends[::2].copy(), ends[1::2].copy(), width + 1)
 
 
-def joined(parts: list[Runs], pitch: int) -> Runs:
-    """Runs of several strips, in order, as one."""
-    none = np.empty(0, np.int64)
-    return Runs(
-        np.concatenate([none, *(part.start for part in parts)]),
-        np.concatenate([none, *(part.stop for part in parts)]),
-        pitch,
-    )
+class Gathered:
+    """Runs of strips, in order, put together.
+
+    They go into one growing block each of starts and stops: many small arrays, made between the large ones of strips,
+    would keep the memory of those from being used again.
+
+    Args:
+        pitch: of the runs.
+    """
+
+    def __init__(self, pitch: int) -> None:
+        self._start, self._stop, self._pitch = array("q"), array("q"), pitch
+
+    def add(self, runs: Runs) -> None:
+        """Put runs behind those that are there."""
+        self._start.frombytes(runs.start.tobytes())
+        self._stop.frombytes(runs.stop.tobytes())
+
+    @property
+    def runs(self) -> Runs:
+        """All of them, without a copy; none can be added from now on."""
+        return Runs(np.frombuffer(self._start, np.int64), np.frombuffer(self._stop, np.int64), self._pitch)
 
 
 def read_runs(mask: Mask, connectivity: int, smallest: float = 0) -> tuple[Runs, Runs]:
@@ -116,7 +156,7 @@ def read_runs(mask: Mask, connectivity: int, smallest: float = 0) -> tuple[Runs,
     Returns:
         Runs of the objects, and of the pixels beside no-data.
     """
-    kept, beside = [], []
+    found, beside = Gathered(mask.width + 1), Gathered(mask.width + 1)
     for start, stop in mask.strips():
         above, end = max(start - 1, 0), min(stop + 1, mask.height)
         values = mask.read(above, end)
@@ -125,12 +165,11 @@ def read_runs(mask: Mask, connectivity: int, smallest: float = 0) -> tuple[Runs,
         runs = runs_of(objects, start)
         if smallest > 1 and len(runs):
             runs = runs.take(~_small_inside(runs, connectivity, smallest, (start, stop), mask.height))
-        kept.append(runs)
+        found.add(runs)
         missing = values == NODATA
         if missing.any():
-            beside.append(runs_of(_dilated(missing, connectivity)[inner] & objects, start))
-    pitch = mask.width + 1
-    return joined(kept, pitch), joined(beside, pitch)
+            beside.add(runs_of(_dilated(missing, connectivity)[inner] & objects, start))
+    return found.runs, beside.runs
 
 
 def _small_inside(
@@ -157,12 +196,30 @@ def _dilated(marked: NDArray[np.bool_], connectivity: int) -> NDArray[np.bool_]:
     return grown
 
 
-def without_small(runs: Runs, connectivity: int, smallest: float) -> Runs:
-    """Drop the objects of fewer than `smallest` pixels."""
+def without_small(runs: Runs, connectivity: int, smallest: float) -> tuple[Runs, Labels]:
+    """Drop the objects of fewer than `smallest` pixels.
+
+    Returns:
+        Runs of the others, and the object of each, numbered by their first pixels, int32 (runs,).
+    """
+    labels = runs.components(connectivity)
     if smallest <= 1 or not len(runs):
-        return runs
-    label = runs.components(connectivity)
-    return runs.take(np.asarray(np.bincount(label, weights=runs.pixels) >= smallest)[label])
+        return runs, labels
+    return kept(runs, labels, np.bincount(labels, weights=runs.pixels) >= smallest)
+
+
+def kept(runs: Runs, labels: Labels, large: NDArray[np.bool_]) -> tuple[Runs, Labels]:
+    """Only some objects, with new numbers in the old order.
+
+    Args:
+        runs: of all objects.
+        labels: the object of each run, int32 (runs,).
+        large: which objects stay, bool (objects,).
+    """
+    if large.all():
+        return runs, labels
+    keep = large[labels]
+    return runs.take(keep), (np.cumsum(large, dtype=np.int32) - 1)[labels[keep]]
 
 
 def fill_holes(runs: Runs, height: int, connectivity: int, smallest: float) -> Runs:
@@ -215,8 +272,10 @@ def touches_edge(runs: Runs, labels: Labels, beside: Runs, height: int) -> NDArr
         height: the raster's rows.
     """
     result = np.zeros(labels.max(initial=-1) + 1, bool)
-    row, column = np.divmod(runs.start, runs.pitch)
-    at_border = (row == 0) | (row == height - 1) | (column == 0) | (column + runs.pixels == runs.pitch - 1)
-    result[labels[at_border]] = True
+    for first, end in runs.bands():
+        here = slice(first, end)
+        row, column = np.divmod(runs.start[here], runs.pitch)
+        at_border = (row == 0) | (row == height - 1) | (column == 0) | (runs.stop[here] % runs.pitch == runs.pitch - 1)
+        result[labels[here][at_border]] = True
     result[labels[runs.overlaps(beside.start, beside.stop)[1]]] = True
     return result

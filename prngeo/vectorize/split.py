@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from prngeo.vectorize.mask import probability_nodata
-from prngeo.vectorize.runs import Labels, Runs, joined
+from prngeo.vectorize.runs import Gathered, Labels, Runs
 
 LARGEST = 16_000_000
 """Objects with a larger bounding box, in pixels, stay whole: they would need too much memory."""
@@ -57,7 +57,10 @@ def split_objects(
         own, part = found or (own, np.zeros(len(own), np.int32))
         pieces.append((own, part + parts))
         parts += int(part.max()) + 1
-    whole = joined([piece for piece, _ in pieces], runs.pitch)
+    gathered = Gathered(runs.pitch)
+    for piece, _ in pieces:
+        gathered.add(piece)
+    whole = gathered.runs
     order = np.argsort(whole.start)
     split = whole.take(order)
     part = np.concatenate([np.empty(0, np.int32), *(part for _, part in pieces)])[order]

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 from uuid import uuid4
 
 import geopandas as gpd
+import pandas as pd
 import pyogrio
 from pyproj.exceptions import ProjError
 
@@ -31,6 +32,9 @@ OTHER_SUFFIXES = {".geoparquet": "geoparquet", ".json": "geojson"}
 SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
 CHANGE_COUNTERS = (24, 92)  # in SQLite's file header, equal in a sound file
 FIXED_TIME = "1970-01-01T00:00:00.000Z"
+
+Layers = Mapping[str, gpd.GeoDataFrame] | Mapping[str, Iterable[gpd.GeoDataFrame]]
+"""Contents of layers by their names, each whole or in parts."""
 
 WRITE_ERRORS = (
     pyogrio.errors.DataSourceError,
@@ -58,17 +62,17 @@ CREATE TABLE layer_styles (
 """
 
 
-class Made(Mapping[str, gpd.GeoDataFrame]):
-    """Layers that are made when they are asked for, so that no more than one need be held.
+class Made(Mapping[str, Iterable[gpd.GeoDataFrame]]):
+    """Layers that are made when they are asked for, part by part, so that no more than a part need be held.
 
     Args:
-        makers: gives the contents of a layer by its name.
+        makers: gives the contents of a layer by its name, in at least one part.
     """
 
-    def __init__(self, makers: Mapping[str, Callable[[], gpd.GeoDataFrame]]) -> None:
+    def __init__(self, makers: Mapping[str, Callable[[], Iterable[gpd.GeoDataFrame]]]) -> None:
         self._makers = makers
 
-    def __getitem__(self, name: str) -> gpd.GeoDataFrame:
+    def __getitem__(self, name: str) -> Iterable[gpd.GeoDataFrame]:
         return self._makers[name]()
 
     def __iter__(self) -> Iterator[str]:
@@ -137,7 +141,7 @@ def named_paths(path: str | Path, layers: Iterable[str]) -> list[Path]:
 
 
 def write_layers(
-    layers: Mapping[str, gpd.GeoDataFrame],
+    layers: Layers,
     stem: str | Path,
     format: VectorFormat = "gpkg",
     styles: Mapping[str, str] | None = None,
@@ -151,7 +155,7 @@ def write_layers(
 
     Args:
         layers: name and contents of each layer; at least one. Contents are asked for once and one at a time, see
-            `Made`.
+            `Made`; a GeoPackage is written part by part, of the other formats a layer is held as a whole.
         stem: folder and name without a suffix, such as `out/scene`; the folder exists.
         format: kind of file. GeoParquet is version 1.1 with a bounding box column; FlatGeobuf orders its
             rows by place, for its spatial index; the others keep the order given.
@@ -171,7 +175,7 @@ def write_layers(
 
 
 def write_files(
-    layers: Mapping[str, gpd.GeoDataFrame],
+    layers: Layers,
     paths: Sequence[Path],
     format: VectorFormat,
     styles: Mapping[str, str] | None = None,
@@ -197,7 +201,7 @@ def write_files(
             _write_geopackage(layers, hidden[0], styles or {})
         else:
             for path, name in zip(hidden, layers, strict=True):
-                _write_single(layers[name], path, name, format)
+                _write_single(_whole(layers[name]), path, name, format)
         for temporary, path in zip(hidden, paths, strict=True):
             os.replace(temporary, path)
         if format != "gpkg":
@@ -215,11 +219,25 @@ def write_files(
                 temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 
 
-def _write_geopackage(layers: Mapping[str, gpd.GeoDataFrame], path: Path, styles: Mapping[str, str]) -> None:
+def _parts(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> Iterator[gpd.GeoDataFrame]:
+    """The contents of a layer part by part."""
+    return iter([contents] if isinstance(contents, gpd.GeoDataFrame) else contents)
+
+
+def _whole(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+    """The contents of a layer in one."""
+    parts = list(_parts(contents))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _write_geopackage(layers: Layers, path: Path, styles: Mapping[str, str]) -> None:
     for name in layers:
         # QGIS 3.22 warns about the version that GDAL now writes by default.
-        options = {"dataset_options": {"VERSION": "1.3"}} if not path.exists() else {}
-        _write_table(layers[name], path, name, options)
+        options: dict[str, Any] = {"dataset_options": {"VERSION": "1.3"}} if not path.exists() else {}
+        for part in _parts(layers[name]):
+            _write_table(part, path, name, options)
+            options = {"append": True}
+            del part  # or it would be held while the next one is made
     with closing(sqlite3.connect(path)) as database, database:
         chosen = {name: styles[name] for name in layers if name in styles}
         if chosen:

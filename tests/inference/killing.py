@@ -35,6 +35,7 @@ from prngeo.inference.parts import Parts
 from prngeo.inference.resume import PUBLISH
 from prngeo.models.bundle import open_bundle
 from prngeo.models.runtime import Runtime
+from prngeo.vectorize import polygons
 from tests.conftest import write_scene
 
 PHASES = ("segment", "refine", "parts", "finish", "vectorize", "geopackage", "publish")
@@ -43,7 +44,7 @@ PLACES = (
     (Runtime, "refine"),
     (Parts, "write"),
     (rasters, "finish_cog"),
-    (vectors, "polygonize"),
+    (polygons, "_find"),
     (vectors, "write_layers"),
     (pipeline, "publish"),
 )

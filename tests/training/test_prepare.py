@@ -342,6 +342,18 @@ def test_a_cache_that_was_interrupted_goes_on_with_the_scene_that_is_not_whole(
         np.testing.assert_array_equal(item.labels[..., 1], expected[item.region.key[-1]][1])
 
 
+@pytest.mark.parametrize(
+    "content", ['{"fingerprint": "f", "regions": [{"key": "of an older version"}]}', '{"finger', "[]"]
+)
+def test_an_index_that_is_not_understood_is_as_none(tmp_path, scene, config, content):
+    scene("s")
+    folder = tmp_path / "cache"
+    regions = prepare(config(tmp_path), folder)
+    (folder / "index.json").write_text(content, encoding="utf-8")
+    assert prepare(config(tmp_path), folder) == regions
+    assert read_index(folder)[1] == regions
+
+
 def test_another_configuration_over_a_cache_replaces_it(tmp_path, scene, config):
     _, mask = scene("s")
     for targets in (["buildings", "roads"], ["roads", "buildings"], ["buildings", "roads"]):

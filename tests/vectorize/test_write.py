@@ -7,12 +7,14 @@ import gc
 import json
 import sqlite3
 import weakref
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pyogrio
 import pytest
@@ -131,12 +133,12 @@ def test_layers_are_made_one_at_a_time_and_let_go(
 ) -> None:
     made: list[weakref.ref[gpd.GeoDataFrame]] = []
 
-    def make(name: str) -> gpd.GeoDataFrame:
+    def make(name: str) -> list[gpd.GeoDataFrame]:
         gc.collect()
         assert all(earlier() is None for earlier in made), "the layer before is still held"
         result = layers[name].copy()
         made.append(weakref.ref(result))
-        return result
+        return [result]
 
     makers = {name: functools.partial(make, name) for name in layers}
     styles = {"roads": "<qgis/>"}
@@ -145,6 +147,29 @@ def test_layers_are_made_one_at_a_time_and_let_go(
     (tmp_path / "other").mkdir()
     whole = write_layers(layers, tmp_path / "other" / "a", format, styles)
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in whole]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_layer_made_in_parts_has_the_rows_of_the_whole(
+    tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]
+) -> None:
+    """And of a GeoPackage one part is held at a time."""
+    made: list[weakref.ref[gpd.GeoDataFrame]] = []
+    layer = pd.concat([layers["roads"]] * 3, ignore_index=True)
+
+    def make() -> Iterator[gpd.GeoDataFrame]:
+        for row in range(len(layer)):
+            gc.collect()
+            assert format != "gpkg" or all(earlier() is None for earlier in made), "the part before is still held"
+            part = layer[row : row + 1].copy()
+            made.append(weakref.ref(part))
+            yield part
+            del part
+
+    (path,) = write_layers(Made({"roads": make}), tmp_path / "parts", format)
+    (whole,) = write_layers({"roads": layer}, tmp_path / "whole", format)
+    assert len(made) == len(layer) > 3
+    assert_frame_equal(read(path), read(whole))
 
 
 def test_mixed_polygons_become_multipolygons(tmp_path: Path) -> None:
