@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -233,11 +234,16 @@ def _refuse_if_running(hidden: Path, folder: Path) -> None:
         pid, known = int(number), float(started)
     except (OSError, ValueError):
         return
-    if pid != os.getpid() and abs(_started(pid) - known) < CLOCK_DRIFT:
+    if pid != os.getpid() and _runs(pid, known):
         raise UsageError(
             f"Another prngeo run (process {pid}) is writing the same outputs in {folder}. Wait for it, or choose "
             "another folder with -o."
         )
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Whether a process with this number that was started then is running."""
+    return abs(_started(pid) - started) < CLOCK_DRIFT
 
 
 def _started(pid: int) -> float:
@@ -267,13 +273,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A temporary folder that is gone at the end.
+    """A temporary folder that is gone at the end; those that killed processes of this machine left in `parent` go now.
 
     Raises:
         UsageError: it cannot be made.
     """
+    for owner in parent.glob("prngeo-*/owner"):
+        with suppress(OSError, ValueError):
+            node, pid, started = owner.read_text(encoding="utf-8").rsplit(" ", 2)
+            if node == platform.node() and not _runs(int(pid), float(started)):
+                shutil.rmtree(owner.parent)
     try:
         folder = tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)
+        own = f"{platform.node()} {os.getpid()} {_started(os.getpid())}"
+        (Path(folder.name) / "owner").write_text(own, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--scratch {parent} cannot be written ({error.strerror}). Choose another folder.") from error
     with folder as name:

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from prngeo.errors import UsageError
-from prngeo.files import publish, refuse_existing, staging
+from prngeo.files import publish, refuse_existing, scratch_folder, staging
 
 
 def tree(folder):
@@ -136,3 +137,32 @@ def test_publish_replaces_what_is_there(tmp_path):
     (folder / "a").write_text("old")
     publish(hidden, folder, ["a", "b"])
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_scratch_of_a_killed_process_goes_with_the_next_run_and_that_of_a_running_one_stays(tmp_path):
+    script = (
+        "import pathlib, sys, time\n"
+        "from prngeo.files import scratch_folder\n"
+        "with scratch_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'tile.npz').write_text('x')\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        killed, kept = (Path(process.stdout.readline().strip()) for process in running)
+        running[0].kill()
+        running[0].wait()
+        (tmp_path / "prngeo-of-the-user").mkdir()
+        with scratch_folder(tmp_path) as own:
+            assert not killed.exists()
+            assert {own, kept, tmp_path / "prngeo-of-the-user"} == set(tmp_path.iterdir())
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert not own.exists()

@@ -1,11 +1,12 @@
 """Time, memory and scratch space of predicting scenes of growing size within one budget.
 
-    python tests/benchmarks/scale.py --sizes 4096 8192
+    python tests/benchmarks/scale.py --sizes 4096 8192 --workers 1 2
 
-The scenes are VRTs that repeat a procedural town, mirrored so that streets go on, with a period that fits no chunk.
-Every row runs `prngeo predict` in a process of its own: both targets, PRN and all vectors. Rows that were measured are
-kept in the working folder: run it again to go on, or with --report to print what is there. With --small a network that
-was fitted to such towns for some seconds takes the place of the embedded one, to see what all but the network takes.
+One worker is the local engine, two are `--dask local:2`, whose budget is that of each process. The scenes are VRTs that
+repeat a procedural town, mirrored so that streets go on, with a period that fits no chunk. Every row runs `prngeo
+predict` in a process of its own: both targets, PRN and all vectors. Rows that were measured are kept in the working
+folder: run it again to go on, or with --report to print what is there. With --small a network that was fitted to such
+towns for some minutes takes the place of the embedded one, to see what all but the network takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,8 @@ import rasterio
 
 SIDE = 1900
 SIZES = (4096, 8192, 16384, 32768)
-STEP = 0.05
-"""Seconds between two looks at the memory."""
+STEP = 0.25
+"""Seconds between two looks at the memory and the scratch folder, which take time themselves."""
 
 
 def mirrored_town(folder: Path, size: int) -> Path:
@@ -72,7 +74,7 @@ def repeated(name: str, side: int, size: int) -> str:
     )
 
 
-def small_model(folder: Path, steps: int = 60) -> Path:
+def small_model(folder: Path, steps: int = 400) -> Path:
     """A bundle with the smallest network that finds most of such towns, and a random refiner."""
     if (folder / "card.json").exists():
         return folder
@@ -85,14 +87,14 @@ def small_model(folder: Path, steps: int = 60) -> Path:
     from prngeo.synth import make_town
 
     torch.manual_seed(0)
-    town = make_town(512, 0.3, 1)
+    town = make_town(SIDE, 0.3, 7)
     image = torch.from_numpy(np.asarray(town.image)).float() / 255
     labels = torch.from_numpy(np.stack([town.masks[name] for name in ("roads", "buildings")])).float()
     network = Segmenter("linknet", "tu-mobilenetv3_small_050", 2)
     adam = torch.optim.Adam(network.parameters(), 3e-3)
     whole = torch.ones(2, 1, 128, 128)
     for _ in range(steps):
-        places = torch.randint(0, 512 - 128, (2, 2)).tolist()
+        places = torch.randint(0, SIDE - 128, (2, 2)).tolist()
         parts = [(slice(None), slice(row, row + 128), slice(col, col + 128)) for row, col in places]
         logits = network(torch.stack([image[part] for part in parts]), whole)
         truth = torch.stack([labels[part] for part in parts])
@@ -123,19 +125,21 @@ def small_model(folder: Path, steps: int = 60) -> Path:
     return write_bundle(folder, card, tensors).path
 
 
-def measure(scene: Path, model: str | Path, budget: str, work: Path) -> dict[str, float]:
-    """One prediction in a process of its own: what it took, children included."""
+def measure(scene: Path, model: str | Path, budget: str, work: Path, workers: int = 1) -> dict[str, float]:
+    """One prediction in a process of its own: what it took, children included; `largest` is the peak of one process."""
     out, scratch = work / "out", work / "scratch"
     shutil.rmtree(out, ignore_errors=True)
     scratch.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "prngeo", "predict", str(scene), "-o", str(out), "-m", str(model)]
     command += ["--max-memory", budget, "--scratch", str(scratch), "--progress", "json"]
-    started, most, spilled = time.monotonic(), 0, 0
+    command += ["--dask", f"local:{workers}"] if workers > 1 else []
+    started, most, largest, spilled = time.monotonic(), 0, 0, 0
     with (work / "log.txt").open("w", encoding="utf-8") as log:
         run = subprocess.Popen(command, stderr=log)
         process = psutil.Process(run.pid)
         while run.poll() is None:
-            most = max(most, resident(process))
+            sizes = resident(process)
+            most, largest = max(most, sum(sizes)), max(largest, *sizes)
             spilled = max(spilled, bytes_in(scratch))
             time.sleep(STEP)
     seconds = time.monotonic() - started
@@ -149,6 +153,7 @@ def measure(scene: Path, model: str | Path, budget: str, work: Path) -> dict[str
     return {
         "seconds": seconds,
         "peak": max(most, events[-1]["peak_memory"]),
+        "largest": max(largest, events[-1]["peak_memory"]),
         "scratch": spilled,
         "scratch_left": left,
         "polygons": sum(target["polygons"] for target in targets.values()),
@@ -157,15 +162,15 @@ def measure(scene: Path, model: str | Path, budget: str, work: Path) -> dict[str
     }
 
 
-def resident(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children."""
-    total = 0
+def resident(process: psutil.Process) -> list[int]:
+    """Resident bytes of a process and of each of its children."""
+    sizes = [0]
     try:
         for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss
+            sizes.append(each.memory_info().rss)
     except psutil.Error:  # it has just ended
         pass
-    return total
+    return sizes
 
 
 def bytes_in(folder: Path) -> int:
@@ -183,17 +188,18 @@ def bytes_in(folder: Path) -> int:
 def table(rows: dict[str, dict[str, float]]) -> str:
     """The measured rows as a Markdown table."""
     lines = [
-        "| model | budget | scene | wall | Mpx/s | segment, finish, vectorize | peak RSS | scratch | polygons "
-        "| lines |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model | budget | workers | scene | wall | Mpx/s | segment, finish, vectorize | peak RSS | of one process "
+        "| scratch | polygons | lines |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in rows.items():
-        model, budget, size = key.split()
+        model, budget, workers, size = key.split()
         stages = ", ".join(f"{row[f'seconds_{name}']:.0f}" for name in ("segment_and_refine", "finish", "vectorize"))
         lines.append(
-            f"| {model} | {budget} | {size} x {size} | {row['seconds']:.0f} s | "
+            f"| {model} | {budget} | {workers} | {size} x {size} | {row['seconds']:.0f} s | "
             f"{int(size) ** 2 / 1e6 / row['seconds']:.2f} | {stages} s | {row['peak'] / 2**30:.2f} GB | "
-            f"{row['scratch'] / 2**30:.2f} GB | {row['polygons']:,.0f} | {row['centerlines_km']:,.0f} km |"
+            f"{row['largest'] / 2**30:.2f} GB | {row['scratch'] / 2**30:.2f} GB | {row['polygons']:,.0f} | "
+            f"{row['centerlines_km']:,.0f} km |"
         )
     return "\n".join(lines)
 
@@ -201,7 +207,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels on a side")
-    parser.add_argument("--max-memory", default="2GB")
+    parser.add_argument("--workers", type=int, nargs="+", default=(1, 2), help="processes")
+    parser.add_argument("--max-memory", default="2GB", help="of each process")
     parser.add_argument("--small", action="store_true", help="a small network in place of the embedded one")
     parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="scenes and results")
     parser.add_argument("--report", action="store_true", help="only print what was measured")
@@ -209,11 +216,11 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     kept = given.work / "results.json"
     rows = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    for size in () if given.report else given.sizes:
-        key = f"{'small' if given.small else 'prngeo-rgb'} {given.max_memory} {size}"
+    for size, workers in () if given.report else product(given.sizes, given.workers):
+        key = f"{'small' if given.small else 'prngeo-rgb'} {given.max_memory} {workers} {size}"
         if key not in rows:
             model = small_model(given.work / "small") if given.small else "prngeo-rgb"
-            rows[key] = measure(mirrored_town(given.work, size), model, given.max_memory, given.work)
+            rows[key] = measure(mirrored_town(given.work, size), model, given.max_memory, given.work, workers)
             kept.write_text(json.dumps(rows, indent=1), encoding="utf-8")
             print(table(rows), flush=True)
     print(table(rows))
