@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import shapely
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 
 REACH_BACK = 10.0
 """Metres of a road's end that its direction is taken from."""
+FIRST_LOOK = 64
+"""Points of a line that are looked at first for that; twice as many if those are too near."""
 WIDEST_TURN = np.cos(np.radians(50))
 LONGEST_WAY = 1.5
 """A bridge is at most this many times as long as the straight line."""
@@ -85,73 +88,111 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         probability: 0 to 1.
     """
     size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
+    tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
     links = [
         link
-        for link in _links(web, closed, max_gap)
+        for link in _links(web, tree, closed, max_gap)
         if np.hypot(*(link.target - web.nodes[link.node])) <= min(size[web.lines[link.node][0]], size[link.line])
     ]
     used: set[int] = set()
     paths: list[tuple[Link, Floats]] = []
-    tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
+    made = Drawn(max_gap)
     for link in sorted(links, key=lambda link: (link.cost, link.node, link.place)):
         if link.node in used or link.other in used:
             continue
         found = _path(web, link, lattice, probability)
-        if found is None or _crosses(found[1], tree, [made for _, made in paths]):
+        if found is None:
+            continue
+        drawn = shapely.linestrings(found[1][:, :2])
+        if len(tree.query(drawn, predicate="crosses")) or made.crosses(drawn):
             continue
         used.add(link.node)
         if link.other is not None:
             used.add(link.other)
+        made.add(drawn)
         paths.append(found)
     _build(web, paths)
 
 
+@dataclass
+class Drawn:
+    """Lines that are drawn one after the other, by the squares of a grid that they come near.
+
+    Attributes:
+        side: of a square, in the lines' unit.
+        squares: the lines by column and row of a square.
+    """
+
+    side: float
+    squares: dict[tuple[int, int], list[shapely.LineString]] = field(default_factory=dict)
+
+    def add(self, line: shapely.LineString) -> None:
+        """Draw a line."""
+        for square in self._near(line):
+            self.squares.setdefault(square, []).append(line)
+
+    def crosses(self, line: shapely.LineString) -> bool:
+        """Whether a line crosses one that is drawn."""
+        return any(line.crosses(other) for square in self._near(line) for other in self.squares.get(square, []))
+
+    def _near(self, line: shapely.LineString) -> Iterator[tuple[int, int]]:
+        left, low, right, high = (int(edge // self.side) for edge in line.bounds)
+        return product(range(left, right + 1), range(low, high + 1))
+
+
 def _direction(web: Web, node: int) -> Floats:
     """Where a dead end points to, a unit vector."""
-    points = web.leaving(web.lines[node][0], node)[:, :2]
-    far = np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
+    points, count = web.leaving(web.lines[node][0], node)[:, :2], FIRST_LOOK
+    far = _far(points[:count])
+    while not len(far) and count < len(points):
+        count *= 2
+        far = _far(points[:count])
     back = points[0] - points[far[0] if len(far) else -1]
     return np.asarray(back / max(float(np.hypot(*back)), 1e-9))
 
 
-def _links(web: Web, closed: set[int], max_gap: float) -> list[Link]:
-    """Possible bridges from every dead end."""
-    dead = [node for node in web.nodes if web.degree(node) == 1 and node not in closed]
-    if not dead:
+def _far(points: Floats) -> NDArray[np.intp]:
+    """Which points are too far from the first one to tell the direction there."""
+    return np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
+
+
+def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> list[Link]:
+    """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
+    direction = {node: _direction(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
+    if not direction:
         return []
-    ends = set(dead)
-    numbers = list(web.points)
-    tree = shapely.STRtree([shapely.linestrings(web.points[line][:, :2]) for line in numbers])
+    dead, numbers = list(direction), list(web.points)
     places = shapely.points(np.array([web.nodes[node] for node in dead]))
-    links = []
-    for index, found in zip(*tree.query(places, predicate="dwithin", distance=max_gap), strict=True):
-        node, line = dead[index], numbers[found]
-        if line == web.lines[node][0]:
-            continue
-        links += _links_to(web, node, line, ends, max_gap)
-    return links
+    pairs = tree.query(places, predicate="dwithin", distance=max_gap)
+    near: dict[int, list[int]] = {}
+    for index, found in pairs.T.tolist():
+        if numbers[found] != web.lines[dead[index]][0]:
+            near.setdefault(dead[index], []).append(numbers[found])
+    return [link for node, lines in near.items() for link in _links_from(web, node, lines, direction, max_gap)]
 
 
-def _links_to(web: Web, node: int, line: int, dead: set[int], max_gap: float) -> list[Link]:
-    """The best bridges from a dead end to one line: to its dead ends and to the point nearest ahead."""
-    place, direction = web.nodes[node], _direction(web, node)
-    links = []
-    for other in web.ends[line]:
-        if other in dead:
-            cost = _cost(web.nodes[other] - place, direction)
-            back = _cost(place - web.nodes[other], _direction(web, other))
-            apart = float(np.hypot(*(web.nodes[other] - place)))
-            if node < other and apart <= max_gap and np.isfinite(cost) and np.isfinite(back):
-                links.append(Link((cost + back) / 2, node, other, line, 0, web.nodes[other]))
-    away = web.points[line][:, :2] - place
+def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floats], max_gap: float) -> Iterator[Link]:
+    """The best bridges from a dead end to each of these lines: to its dead ends and to the point nearest ahead."""
+    place = web.nodes[node]
+    starts = np.cumsum([0, *(len(web.points[line]) for line in lines)])
+    points = np.concatenate([web.points[line][:, :2] for line in lines])
+    away = points - place
     size = np.hypot(*away.T)
-    ahead = (size > 0) & (size <= max_gap) & (away @ direction >= WIDEST_TURN * size)
-    if ahead.any():
-        costs = np.where(ahead, 2 * size**2 / np.maximum(away @ direction, 1e-9), np.inf)
-        best = int(np.argmin(costs))
-        # A street that leads into the middle of a line is a rarer thing than one that goes on.
-        links.append(Link(float(costs[best]), node, None, line, best, web.points[line][best, :2]))
-    return links
+    forward = away @ direction[node]
+    ahead = (size > 0) & (size <= max_gap) & (forward >= WIDEST_TURN * size)
+    costs = np.where(ahead, 2 * size**2 / np.maximum(forward, 1e-9), np.inf)
+    least = np.minimum.reduceat(costs, starts[:-1]).tolist()
+    for line, cost, start, end in zip(lines, least, starts[:-1], starts[1:], strict=True):
+        for other in web.ends[line]:
+            if node < other and other in direction:
+                step = web.nodes[other] - place
+                mean = (_cost(step, direction[node]) + _cost(-step, direction[other])) / 2
+                if np.isfinite(mean) and np.hypot(*step) <= max_gap:
+                    yield Link(mean, node, other, line, 0, web.nodes[other])
+        if np.isfinite(cost):
+            # A street that leads into the middle of a line is a rarer thing than one that goes on.
+            best = int(costs[start:end].argmin())
+            yield Link(cost, node, None, line, best, web.points[line][best, :2])
 
 
 def _cost(step: Floats, direction: Floats) -> float:
@@ -196,20 +237,15 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
 
 def _first_met(link: Link, path: Floats, line: Floats, step: float) -> tuple[Link, Floats]:
     """A bridge that ends at the first point of the line that it comes to."""
-    near = np.hypot(*(path[:, None, :2] - line[None, :, :2]).transpose(2, 0, 1))
-    stop = max(1, int(np.argmax(near.min(axis=1) <= 1.5 * step)))
-    place = int(near[stop].argmin())
+    reach = 1.5 * step
+    low, high = path[:, :2].min(axis=0) - reach, path[:, :2].max(axis=0) + reach
+    beside = line[((line[:, :2] >= low) & (line[:, :2] <= high)).all(axis=1), :2]
+    near = np.hypot(*(path[:, None, :2] - beside[None]).transpose(2, 0, 1))
+    stop = max(1, int(np.argmax(near.min(axis=1) <= reach)))
+    place = int(np.hypot(*(path[stop, :2] - line[:, :2]).T).argmin())
     short = np.concatenate([path[:stop], line[place : place + 1]])
     short[-1, RADIUS] = np.nan
     return replace(link, place=place, target=line[place, :2]), short
-
-
-def _crosses(path: Floats, tree: shapely.STRtree, others: list[Floats]) -> bool:
-    """Whether a bridge crosses a line or another bridge other than with its ends."""
-    line = shapely.linestrings(path[:, :2])
-    if len(tree.query(line, predicate="crosses")):
-        return True
-    return any(line.crosses(shapely.linestrings(other[:, :2])) for other in others)
 
 
 def _build(web: Web, paths: list[tuple[Link, Floats]]) -> None:
