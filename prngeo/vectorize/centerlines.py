@@ -20,7 +20,7 @@ from prngeo.vectorize.mask import as_mask, opened, reading
 from prngeo.vectorize.planar import planar
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.polygons import check_grids
-from prngeo.vectorize.skeleton import LineGraph, skeleton_graph
+from prngeo.vectorize.skeleton import skeleton_graph
 from prngeo.vectorize.smooth import mean_width, simplified, smoothed, thinned
 from prngeo.vectorize.tidy import drop_specks, prune
 from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web
@@ -118,17 +118,18 @@ def _traced(ground: Ground) -> Web:
     """The middle lines of the mask with what is known along them."""
     halo = int(np.clip(np.ceil(2 * WIDEST / ground.side), SMALLEST_HALO, LARGEST_HALO))
     height, width = ground.extent.shape
-    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo)
-    flat = np.concatenate([*graph.lines, np.empty((0, 2))])
-    known = np.column_stack([flat @ ground.metres.T, ground.sample(flat, BLOCK, halo // 2)])
-    return _web(graph, known, ground.metres)
-
-
-def _web(graph: LineGraph, points: Floats, metres: Floats) -> Web:
+    graph = skeleton_graph(
+        ground.mask,
+        height,
+        width,
+        block=BLOCK,
+        halo=halo,
+        measure=lambda at, block: ground.sample(at, block, halo // 2),
+    )
     web = Web()
-    nodes = [web.add_node(place) for place in graph.nodes @ metres.T]
-    sizes = np.array([len(line) for line in graph.lines], int)
-    for (start, end), line in zip(graph.ends, np.split(points, np.cumsum(sizes)[:-1]), strict=False):
+    nodes = [web.add_node(place) for place in graph.nodes @ ground.metres.T]
+    for (start, end), line in zip(graph.ends.tolist(), graph.lines, strict=True):
+        line[:, :2] = line[:, :2] @ ground.metres.T  # in place: nothing else holds as much
         web.add(nodes[start], nodes[end], line)
     return web
 
