@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -22,27 +23,30 @@ FIRST_LOOK = 64
 WIDEST_TURN = np.cos(np.radians(50))
 LONGEST_WAY = 1.5
 """A bridge is at most this many times as long as the straight line."""
+NONE = -1
+LINKS = np.dtype([("cost", float), ("node", int), ("other", int), ("line", int), ("place", int)])
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A possible bridge from a dead end.
 
     Attributes:
         cost: metres between its ends, more the more it turns.
         node: the dead end.
-        other: the dead end at the other side, or None if it leads into a line:
+        other: the dead end at the other side, or `NONE` if it leads into a line:
         line: that line, and
         place: its point.
-        target: x and y there, metres.
     """
 
     cost: float
     node: int
-    other: int | None
+    other: int
     line: int
     place: int
-    target: Floats
+
+    def target(self, web: Web) -> Floats:
+        """Its other side, metres, float64 (2,)."""
+        return web.points[self.line][self.place, :2] if self.other == NONE else web.nodes[self.other]
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ class Lattice:
     """Pixels with probabilities.
 
     Attributes:
-        read: gives the probability, float64 (height, width) with NaN where it is unknown, and the mask, bool
-            (height, width), in a window inside the raster.
+        probability: gives it, float64 (height, width) with NaN where it is unknown, in a window inside the raster.
+        mask: gives the roads, bool (height, width), in such a window.
         shape: rows and columns.
         metres: from pixels (column, row) to metres, float64 (2, 2).
     """
 
-    read: Callable[[Window], tuple[Floats, NDArray[np.bool_]]]
+    probability: Callable[[Window], Floats]
+    mask: Callable[[Window], NDArray[np.bool_]]
     shape: tuple[int, int]
     metres: Floats
 
@@ -89,15 +94,21 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
     """
     size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
     tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
-    links = [
-        link
-        for link in _links(web, tree, closed, max_gap)
-        if np.hypot(*(link.target - web.nodes[link.node])) <= min(size[web.lines[link.node][0]], size[link.line])
-    ]
+    # There may be more of them than lines: as rows of an array they take a tenth of the memory.
+    links = np.fromiter(
+        (
+            link
+            for link in _links(web, tree, closed, max_gap)
+            if np.hypot(*(link.target(web) - web.nodes[link.node]))
+            <= min(size[web.lines[link.node][0]], size[link.line])
+        ),
+        LINKS,
+    )
     used: set[int] = set()
     paths: list[tuple[Link, Floats]] = []
     made = Drawn(max_gap)
-    for link in sorted(links, key=lambda link: (link.cost, link.node, link.place)):
+    for index in np.lexsort((links["place"], links["node"], links["cost"])):
+        link = Link(*links[index].item())
         if link.node in used or link.other in used:
             continue
         found = _path(web, link, lattice, probability)
@@ -106,9 +117,7 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         drawn = shapely.linestrings(found[1][:, :2])
         if len(tree.query(drawn, predicate="crosses")) or made.crosses(drawn):
             continue
-        used.add(link.node)
-        if link.other is not None:
-            used.add(link.other)
+        used |= {link.node, link.other} - {NONE}
         made.add(drawn)
         paths.append(found)
     _build(web, paths)
@@ -156,11 +165,11 @@ def _far(points: Floats) -> NDArray[np.intp]:
     return np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
 
 
-def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> list[Link]:
+def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
     """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
     direction = {node: _direction(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
     if not direction:
-        return []
+        return
     dead, numbers = list(direction), list(web.points)
     places = shapely.points(np.array([web.nodes[node] for node in dead]))
     pairs = tree.query(places, predicate="dwithin", distance=max_gap)
@@ -168,7 +177,8 @@ def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) ->
     for index, found in pairs.T.tolist():
         if numbers[found] != web.lines[dead[index]][0]:
             near.setdefault(dead[index], []).append(numbers[found])
-    return [link for node, lines in near.items() for link in _links_from(web, node, lines, direction, max_gap)]
+    for node, lines in near.items():
+        yield from _links_from(web, node, lines, direction, max_gap)
 
 
 def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floats], max_gap: float) -> Iterator[Link]:
@@ -188,11 +198,10 @@ def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floa
                 step = web.nodes[other] - place
                 mean = (_cost(step, direction[node]) + _cost(-step, direction[other])) / 2
                 if np.isfinite(mean) and np.hypot(*step) <= max_gap:
-                    yield Link(mean, node, other, line, 0, web.nodes[other])
+                    yield Link(mean, node, other, line, 0)
         if np.isfinite(cost):
             # A street that leads into the middle of a line is a rarer thing than one that goes on.
-            best = int(costs[start:end].argmin())
-            yield Link(cost, node, None, line, best, web.points[line][best, :2])
+            yield Link(cost, node, NONE, line, int(costs[start:end].argmin()))
 
 
 def _cost(step: Floats, direction: Floats) -> float:
@@ -208,13 +217,13 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
     """A bridge along the most probable path, as points of a `Web`; None if it is not probable enough."""
     from skimage.graph import route_through_array
 
-    start, end = web.nodes[link.node], link.target
+    start, end = web.nodes[link.node], link.target(web)
     pixels = np.floor(np.stack([lattice.pixel(start), lattice.pixel(end)])).astype(int)
     margin = int(np.ptp(pixels, axis=0).max()) // 2 + 2
     low, high = pixels.min(axis=0) - margin, pixels.max(axis=0) + margin + 1
     window = Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))
     window = window.intersect(Window(0, 0, *lattice.shape))
-    values, inside = lattice.read(window)
+    values = lattice.probability(window)
     cost = np.where(np.isnan(values), -1.0, -np.log(np.clip(values, 1e-3, 0.999)))
     corners = [(row - window.row, col - window.col) for col, row in pixels.tolist()]
     if min(cost[corner] for corner in corners) < 0:
@@ -228,11 +237,14 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
     unknown, nowhere = np.full(len(route), np.nan), np.zeros(len(route))
     points = np.column_stack([centers, unknown, values[rows, cols], nowhere])
     points[[0, -1], :2] = start, end
-    gap = points[~inside[rows, cols], PROBABILITY]
-    straight = float(np.hypot(*(end - start)))
-    if length_of(points) > LONGEST_WAY * straight + 2 * lattice.side or (len(gap) and gap.mean() < probability):
+    if length_of(points) > LONGEST_WAY * float(np.hypot(*(end - start))) + 2 * lattice.side:
         return None
-    return (link, points) if link.other is not None else _first_met(link, points, web.points[link.line], lattice.side)
+    top, left = int(rows.min()), int(cols.min())
+    around = Window(window.row + top, window.col + left, int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+    gap = points[~lattice.mask(around)[rows - top, cols - left], PROBABILITY]
+    if len(gap) and gap.mean() < probability:
+        return None
+    return (link, points) if link.other != NONE else _first_met(link, points, web.points[link.line], lattice.side)
 
 
 def _first_met(link: Link, path: Floats, line: Floats, step: float) -> tuple[Link, Floats]:
@@ -245,7 +257,7 @@ def _first_met(link: Link, path: Floats, line: Floats, step: float) -> tuple[Lin
     place = int(np.hypot(*(path[stop, :2] - line[:, :2]).T).argmin())
     short = np.concatenate([path[:stop], line[place : place + 1]])
     short[-1, RADIUS] = np.nan
-    return replace(link, place=place, target=line[place, :2]), short
+    return link._replace(place=place), short
 
 
 def _build(web: Web, paths: list[tuple[Link, Floats]]) -> None:
@@ -253,7 +265,7 @@ def _build(web: Web, paths: list[tuple[Link, Floats]]) -> None:
     into: dict[int, list[tuple[Link, Floats]]] = {}
     joined = []
     for link, path in paths:
-        if link.other is not None:
+        if link.other != NONE:
             joined.append((link.node, link.other, path))
         else:
             into.setdefault(link.line, []).append((link, path))

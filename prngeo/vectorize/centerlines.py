@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,8 @@ def _traced(ground: Ground) -> Web:
     """The middle lines of the mask with what is known along them."""
     halo = int(np.clip(np.ceil(2 * WIDEST / ground.side), SMALLEST_HALO, LARGEST_HALO))
     height, width = ground.extent.shape
-    graph = skeleton_graph(
-        ground.mask,
-        height,
-        width,
-        block=BLOCK,
-        halo=halo,
-        measure=lambda at, block: ground.sample(at, block, halo // 2),
-    )
+    sample = partial(ground.sample, halo=halo // 2)
+    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo, measure=sample)
     web = Web()
     nodes = [web.add_node(place) for place in graph.nodes @ ground.metres.T]
     for (start, end), line in zip(graph.ends.tolist(), graph.lines, strict=True):
@@ -138,9 +133,7 @@ def _bridge(web: Web, ground: Ground, max_gap: float, probability: float) -> Non
     closed = {
         node for node in web.nodes if web.degree(node) == 1 and web.leaving(web.lines[node][0], node)[0, EDGE] == 1
     }
-    lattice = Lattice(
-        lambda window: (ground.probabilities(window), ground.mask(window)), ground.extent.shape, ground.metres
-    )
+    lattice = Lattice(ground.probabilities, ground.mask, ground.extent.shape, ground.metres)
     bridge(web, lattice, closed, max_gap, probability)
 
 
