@@ -168,17 +168,12 @@ def _far(points: Floats) -> NDArray[np.intp]:
 def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
     """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
     direction = {node: _direction(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
-    if not direction:
-        return
-    dead, numbers = list(direction), list(web.points)
-    places = shapely.points(np.array([web.nodes[node] for node in dead]))
-    pairs = tree.query(places, predicate="dwithin", distance=max_gap)
-    near: dict[int, list[int]] = {}
-    for index, found in pairs.T.tolist():
-        if numbers[found] != web.lines[dead[index]][0]:
-            near.setdefault(dead[index], []).append(numbers[found])
-    for node, lines in near.items():
-        yield from _links_from(web, node, lines, direction, max_gap)
+    numbers = list(web.points)
+    for node in direction:
+        found = tree.query(shapely.points(web.nodes[node]), predicate="dwithin", distance=max_gap).tolist()
+        lines = [numbers[index] for index in found if numbers[index] != web.lines[node][0]]
+        if lines:
+            yield from _links_from(web, node, lines, direction, max_gap)
 
 
 def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floats], max_gap: float) -> Iterator[Link]:

@@ -92,7 +92,7 @@ def traced(
     node[_ring_starts(inner, node)] = True
     chain, starts = _chains(inner, node, np.arange(len(key)))
     used = np.flatnonzero(own & (degree > 0))
-    centers = np.stack([cols[used], rows[used]], axis=1) + 0.5
+    centers = _centers(cols[used], rows[used])
     measured = np.empty((len(used), 0)) if measure is None or not len(used) else measure(centers, core)
     known = np.column_stack([centers, measured])
     lines = known[np.searchsorted(used, chain)]
@@ -139,9 +139,11 @@ def assembled(parts: list[Part], width: int) -> LineGraph:
     used, ends = np.unique(ends, return_inverse=True)
     ends = ends.reshape(-1, 2).astype(np.int64)
     at = _looked_up(used, junction, junction[middle])
-    nodes = np.stack([at % width, at // width], axis=1) + 0.5
+    nodes = _centers(at % width, at // width)
     places = np.searchsorted(key, at)
-    for number, (start, stop) in enumerate(places[ends].tolist()):
+    # The node of a closed line that was cut is no part's: the line starts there already.
+    for number in np.flatnonzero(np.isin(at, key)[ends[:, 0]]).tolist():
+        start, stop = places[ends[number]]
         lines[number] = _between(lines[number], known[start], known[stop])
     return LineGraph(nodes, ends, tuple(lines))
 
@@ -157,10 +159,12 @@ def _joined(lines: list[Floats], cuts: Integers, width: int) -> list[Floats]:
     whole, done = [lines[index] for index in np.flatnonzero(number == 0)], set()
     # What is left after those with a free end are closed lines.
     for first in [*np.flatnonzero(number == 1).tolist(), *np.flatnonzero(number == 2).tolist()]:
-        index, side, pieces = first, int(cut[first, 0] and not cut[first, 1]), []
+        index, side = first, int(cut[first, 0] and not cut[first, 1])
+        pieces: list[Floats] = []
         while index not in done:
             done.add(index)
-            pieces.append(lines[index][:: 1 if side == 0 else -1][len(pieces) > 0 :])
+            piece = lines[index][:: 1 if side == 0 else -1]
+            pieces.append(piece[1:] if pieces else piece)
             if cut[index, 1 - side]:
                 index, side = next((step for step in at[int(ends[index, 1 - side])] if step[0] not in done), (first, 0))
         if pieces:
@@ -183,7 +187,13 @@ def _between(line: Floats, begin: Floats, end: Floats) -> Floats:
         return line
     # A loop around one pixel needs its own.
     line = np.concatenate([begin[None], line, end[None]])
-    return line[np.append(True, (line[1:, :2] != line[:-1, :2]).any(axis=1))]
+    fresh = np.append(True, (line[1:, :2] != line[:-1, :2]).any(axis=1))
+    return np.asarray(line[fresh])
+
+
+def _centers(cols: Integers, rows: Integers) -> Floats:
+    """Centers of pixels, float64 (n, 2)."""
+    return np.stack([cols, rows], axis=1).astype(float) + 0.5
 
 
 def _keys(centers: Floats, width: int) -> Integers:
