@@ -52,7 +52,7 @@ def centerlines(
 ) -> gpd.GeoDataFrame:
     """Trace the centerlines of the roads in a mask or probability raster.
 
-    The mask is thinned by windows and traced once (`prngeo.vectorize.skeleton`); the network is then worked on
+    The mask is thinned and traced by windows (`prngeo.vectorize.skeleton`); the network is then worked on
     as a whole, so that the result does not depend on how the raster is cut. Spurs shorter than the road is
     wide go, gaps are bridged (`prngeo.vectorize.bridges`), what is left of less than `min_length` goes,
     crossings move to where the roads' directions meet, dead ends reach their road's end, and lines are

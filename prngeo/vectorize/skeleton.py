@@ -1,4 +1,4 @@
-"""The lines along the middle of a mask's objects: thinned by blocks, traced once into a graph."""
+"""The lines along the middle of a mask's objects: thinned and traced by blocks, then joined into a graph."""
 
 from __future__ import annotations
 
