@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prngeo.evaluation.network import Places, Roads, network
 from prngeo.evaluation.paths import CHUNK, PathTotals, distances_from, path_totals, sample
-from prngeo.vectorize.skeleton import LineGraph
+from prngeo.vectorize.trace import LineGraph
 
 __all__ = [
     "Apls",

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from prngeo.vectorize.planar import cut
-from prngeo.vectorize.skeleton import LineGraph
+from prngeo.vectorize.trace import LineGraph
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.evaluation.network import Roads
-from prngeo.vectorize.skeleton import LineGraph
+from prngeo.vectorize.trace import LineGraph
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

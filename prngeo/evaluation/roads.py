@@ -34,7 +34,7 @@ from prngeo.raster.layer import moved
 from prngeo.raster.sources import LayerSource, Source
 from prngeo.tiling.grid import Grid
 from prngeo.vectorize.centerlines import centerlines
-from prngeo.vectorize.skeleton import LineGraph
+from prngeo.vectorize.trace import LineGraph
 
 WINDOW = 2048
 """Side of the windows in which the known area is read, in pixels."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -16,30 +18,35 @@ Floats = NDArray[np.float64]
 
 REACH_BACK = 10.0
 """Metres of a road's end that its direction is taken from."""
+FIRST_LOOK = 64
+"""Points of a line that are looked at first for that; twice as many if those are too near."""
 WIDEST_TURN = np.cos(np.radians(50))
 LONGEST_WAY = 1.5
 """A bridge is at most this many times as long as the straight line."""
+NONE = -1
+LINKS = np.dtype([("cost", float), ("node", int), ("other", int), ("line", int), ("place", int)])
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A possible bridge from a dead end.
 
     Attributes:
         cost: metres between its ends, more the more it turns.
         node: the dead end.
-        other: the dead end at the other side, or None if it leads into a line:
+        other: the dead end at the other side, or `NONE` if it leads into a line:
         line: that line, and
         place: its point.
-        target: x and y there, metres.
     """
 
     cost: float
     node: int
-    other: int | None
+    other: int
     line: int
     place: int
-    target: Floats
+
+    def target(self, web: Web) -> Floats:
+        """Its other side, metres, float64 (2,)."""
+        return web.points[self.line][self.place, :2] if self.other == NONE else web.nodes[self.other]
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,14 @@ class Lattice:
     """Pixels with probabilities.
 
     Attributes:
-        read: gives the probability, float64 (height, width) with NaN where it is unknown, and the mask, bool
-            (height, width), in a window inside the raster.
+        probability: gives it, float64 (height, width) with NaN where it is unknown, in a window inside the raster.
+        mask: gives the roads, bool (height, width), in such a window.
         shape: rows and columns.
         metres: from pixels (column, row) to metres, float64 (2, 2).
     """
 
-    read: Callable[[Window], tuple[Floats, NDArray[np.bool_]]]
+    probability: Callable[[Window], Floats]
+    mask: Callable[[Window], NDArray[np.bool_]]
     shape: tuple[int, int]
     metres: Floats
 
@@ -85,73 +93,110 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         probability: 0 to 1.
     """
     size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
-    links = [
-        link
-        for link in _links(web, closed, max_gap)
-        if np.hypot(*(link.target - web.nodes[link.node])) <= min(size[web.lines[link.node][0]], size[link.line])
-    ]
+    tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
+    # There may be more of them than lines: as rows of an array they take a tenth of the memory.
+    links = np.fromiter(
+        (
+            link
+            for link in _links(web, tree, closed, max_gap)
+            if np.hypot(*(link.target(web) - web.nodes[link.node]))
+            <= min(size[web.lines[link.node][0]], size[link.line])
+        ),
+        LINKS,
+    )
     used: set[int] = set()
     paths: list[tuple[Link, Floats]] = []
-    tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
-    for link in sorted(links, key=lambda link: (link.cost, link.node, link.place)):
+    made = Drawn(max_gap)
+    for index in np.lexsort((links["place"], links["node"], links["cost"])):
+        link = Link(*links[index].item())
         if link.node in used or link.other in used:
             continue
         found = _path(web, link, lattice, probability)
-        if found is None or _crosses(found[1], tree, [made for _, made in paths]):
+        if found is None:
             continue
-        used.add(link.node)
-        if link.other is not None:
-            used.add(link.other)
+        drawn = shapely.linestrings(found[1][:, :2])
+        if len(tree.query(drawn, predicate="crosses")) or made.crosses(drawn):
+            continue
+        used |= {link.node, link.other} - {NONE}
+        made.add(drawn)
         paths.append(found)
     _build(web, paths)
 
 
+@dataclass
+class Drawn:
+    """Lines that are drawn one after the other, by the squares of a grid that they come near.
+
+    Attributes:
+        side: of a square, in the lines' unit.
+        squares: the lines by column and row of a square.
+    """
+
+    side: float
+    squares: dict[tuple[int, int], list[shapely.LineString]] = field(default_factory=dict)
+
+    def add(self, line: shapely.LineString) -> None:
+        """Draw a line."""
+        for square in self._near(line):
+            self.squares.setdefault(square, []).append(line)
+
+    def crosses(self, line: shapely.LineString) -> bool:
+        """Whether a line crosses one that is drawn."""
+        return any(line.crosses(other) for square in self._near(line) for other in self.squares.get(square, []))
+
+    def _near(self, line: shapely.LineString) -> Iterator[tuple[int, int]]:
+        left, low, right, high = (int(edge // self.side) for edge in line.bounds)
+        return product(range(left, right + 1), range(low, high + 1))
+
+
 def _direction(web: Web, node: int) -> Floats:
     """Where a dead end points to, a unit vector."""
-    points = web.leaving(web.lines[node][0], node)[:, :2]
-    far = np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
+    points, count = web.leaving(web.lines[node][0], node)[:, :2], FIRST_LOOK
+    far = _far(points[:count])
+    while not len(far) and count < len(points):
+        count *= 2
+        far = _far(points[:count])
     back = points[0] - points[far[0] if len(far) else -1]
     return np.asarray(back / max(float(np.hypot(*back)), 1e-9))
 
 
-def _links(web: Web, closed: set[int], max_gap: float) -> list[Link]:
-    """Possible bridges from every dead end."""
-    dead = [node for node in web.nodes if web.degree(node) == 1 and node not in closed]
-    if not dead:
-        return []
-    ends = set(dead)
+def _far(points: Floats) -> NDArray[np.intp]:
+    """Which points are too far from the first one to tell the direction there."""
+    return np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
+
+
+def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
+    """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
+    direction = {node: _direction(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
     numbers = list(web.points)
-    tree = shapely.STRtree([shapely.linestrings(web.points[line][:, :2]) for line in numbers])
-    places = shapely.points(np.array([web.nodes[node] for node in dead]))
-    links = []
-    for index, found in zip(*tree.query(places, predicate="dwithin", distance=max_gap), strict=True):
-        node, line = dead[index], numbers[found]
-        if line == web.lines[node][0]:
-            continue
-        links += _links_to(web, node, line, ends, max_gap)
-    return links
+    for node in direction:
+        found = tree.query(shapely.points(web.nodes[node]), predicate="dwithin", distance=max_gap).tolist()
+        lines = [numbers[index] for index in found if numbers[index] != web.lines[node][0]]
+        if lines:
+            yield from _links_from(web, node, lines, direction, max_gap)
 
 
-def _links_to(web: Web, node: int, line: int, dead: set[int], max_gap: float) -> list[Link]:
-    """The best bridges from a dead end to one line: to its dead ends and to the point nearest ahead."""
-    place, direction = web.nodes[node], _direction(web, node)
-    links = []
-    for other in web.ends[line]:
-        if other in dead:
-            cost = _cost(web.nodes[other] - place, direction)
-            back = _cost(place - web.nodes[other], _direction(web, other))
-            apart = float(np.hypot(*(web.nodes[other] - place)))
-            if node < other and apart <= max_gap and np.isfinite(cost) and np.isfinite(back):
-                links.append(Link((cost + back) / 2, node, other, line, 0, web.nodes[other]))
-    away = web.points[line][:, :2] - place
+def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floats], max_gap: float) -> Iterator[Link]:
+    """The best bridges from a dead end to each of these lines: to its dead ends and to the point nearest ahead."""
+    place = web.nodes[node]
+    starts = np.cumsum([0, *(len(web.points[line]) for line in lines)])
+    points = np.concatenate([web.points[line][:, :2] for line in lines])
+    away = points - place
     size = np.hypot(*away.T)
-    ahead = (size > 0) & (size <= max_gap) & (away @ direction >= WIDEST_TURN * size)
-    if ahead.any():
-        costs = np.where(ahead, 2 * size**2 / np.maximum(away @ direction, 1e-9), np.inf)
-        best = int(np.argmin(costs))
-        # A street that leads into the middle of a line is a rarer thing than one that goes on.
-        links.append(Link(float(costs[best]), node, None, line, best, web.points[line][best, :2]))
-    return links
+    forward = away @ direction[node]
+    ahead = (size > 0) & (size <= max_gap) & (forward >= WIDEST_TURN * size)
+    costs = np.where(ahead, 2 * size**2 / np.maximum(forward, 1e-9), np.inf)
+    least = np.minimum.reduceat(costs, starts[:-1]).tolist()
+    for line, cost, start, end in zip(lines, least, starts[:-1], starts[1:], strict=True):
+        for other in web.ends[line]:
+            if node < other and other in direction:
+                step = web.nodes[other] - place
+                mean = (_cost(step, direction[node]) + _cost(-step, direction[other])) / 2
+                if np.isfinite(mean) and np.hypot(*step) <= max_gap:
+                    yield Link(mean, node, other, line, 0)
+        if np.isfinite(cost):
+            # A street that leads into the middle of a line is a rarer thing than one that goes on.
+            yield Link(cost, node, NONE, line, int(costs[start:end].argmin()))
 
 
 def _cost(step: Floats, direction: Floats) -> float:
@@ -167,13 +212,13 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
     """A bridge along the most probable path, as points of a `Web`; None if it is not probable enough."""
     from skimage.graph import route_through_array
 
-    start, end = web.nodes[link.node], link.target
+    start, end = web.nodes[link.node], link.target(web)
     pixels = np.floor(np.stack([lattice.pixel(start), lattice.pixel(end)])).astype(int)
     margin = int(np.ptp(pixels, axis=0).max()) // 2 + 2
     low, high = pixels.min(axis=0) - margin, pixels.max(axis=0) + margin + 1
     window = Window(int(low[1]), int(low[0]), int(high[1] - low[1]), int(high[0] - low[0]))
     window = window.intersect(Window(0, 0, *lattice.shape))
-    values, inside = lattice.read(window)
+    values = lattice.probability(window)
     cost = np.where(np.isnan(values), -1.0, -np.log(np.clip(values, 1e-3, 0.999)))
     corners = [(row - window.row, col - window.col) for col, row in pixels.tolist()]
     if min(cost[corner] for corner in corners) < 0:
@@ -187,29 +232,27 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
     unknown, nowhere = np.full(len(route), np.nan), np.zeros(len(route))
     points = np.column_stack([centers, unknown, values[rows, cols], nowhere])
     points[[0, -1], :2] = start, end
-    gap = points[~inside[rows, cols], PROBABILITY]
-    straight = float(np.hypot(*(end - start)))
-    if length_of(points) > LONGEST_WAY * straight + 2 * lattice.side or (len(gap) and gap.mean() < probability):
+    if length_of(points) > LONGEST_WAY * float(np.hypot(*(end - start))) + 2 * lattice.side:
         return None
-    return (link, points) if link.other is not None else _first_met(link, points, web.points[link.line], lattice.side)
+    top, left = int(rows.min()), int(cols.min())
+    around = Window(window.row + top, window.col + left, int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+    gap = points[~lattice.mask(around)[rows - top, cols - left], PROBABILITY]
+    if len(gap) and gap.mean() < probability:
+        return None
+    return (link, points) if link.other != NONE else _first_met(link, points, web.points[link.line], lattice.side)
 
 
 def _first_met(link: Link, path: Floats, line: Floats, step: float) -> tuple[Link, Floats]:
     """A bridge that ends at the first point of the line that it comes to."""
-    near = np.hypot(*(path[:, None, :2] - line[None, :, :2]).transpose(2, 0, 1))
-    stop = max(1, int(np.argmax(near.min(axis=1) <= 1.5 * step)))
-    place = int(near[stop].argmin())
+    reach = 1.5 * step
+    low, high = path[:, :2].min(axis=0) - reach, path[:, :2].max(axis=0) + reach
+    beside = line[((line[:, :2] >= low) & (line[:, :2] <= high)).all(axis=1), :2]
+    near = np.hypot(*(path[:, None, :2] - beside[None]).transpose(2, 0, 1))
+    stop = max(1, int(np.argmax(near.min(axis=1) <= reach)))
+    place = int(np.hypot(*(path[stop, :2] - line[:, :2]).T).argmin())
     short = np.concatenate([path[:stop], line[place : place + 1]])
     short[-1, RADIUS] = np.nan
-    return replace(link, place=place, target=line[place, :2]), short
-
-
-def _crosses(path: Floats, tree: shapely.STRtree, others: list[Floats]) -> bool:
-    """Whether a bridge crosses a line or another bridge other than with its ends."""
-    line = shapely.linestrings(path[:, :2])
-    if len(tree.query(line, predicate="crosses")):
-        return True
-    return any(line.crosses(shapely.linestrings(other[:, :2])) for other in others)
+    return link._replace(place=place), short
 
 
 def _build(web: Web, paths: list[tuple[Link, Floats]]) -> None:
@@ -217,7 +260,7 @@ def _build(web: Web, paths: list[tuple[Link, Floats]]) -> None:
     into: dict[int, list[tuple[Link, Floats]]] = {}
     joined = []
     for link, path in paths:
-        if link.other is not None:
+        if link.other != NONE:
             joined.append((link.node, link.other, path))
         else:
             into.setdefault(link.line, []).append((link, path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prngeo.vectorize.mask import as_mask, opened, reading
 from prngeo.vectorize.planar import planar
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.polygons import check_grids
-from prngeo.vectorize.skeleton import LineGraph, skeleton_graph
+from prngeo.vectorize.skeleton import skeleton_graph
 from prngeo.vectorize.smooth import mean_width, simplified, smoothed, thinned
 from prngeo.vectorize.tidy import drop_specks, prune
 from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web
@@ -51,7 +52,7 @@ def centerlines(
 ) -> gpd.GeoDataFrame:
     """Trace the centerlines of the roads in a mask or probability raster.
 
-    The mask is thinned by windows and traced once (`prngeo.vectorize.skeleton`); the network is then worked on
+    The mask is thinned and traced by windows (`prngeo.vectorize.skeleton`); the network is then worked on
     as a whole, so that the result does not depend on how the raster is cut. Spurs shorter than the road is
     wide go, gaps are bridged (`prngeo.vectorize.bridges`), what is left of less than `min_length` goes,
     crossings move to where the roads' directions meet, dead ends reach their road's end, and lines are
@@ -118,17 +119,12 @@ def _traced(ground: Ground) -> Web:
     """The middle lines of the mask with what is known along them."""
     halo = int(np.clip(np.ceil(2 * WIDEST / ground.side), SMALLEST_HALO, LARGEST_HALO))
     height, width = ground.extent.shape
-    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo)
-    flat = np.concatenate([*graph.lines, np.empty((0, 2))])
-    known = np.column_stack([flat @ ground.metres.T, ground.sample(flat, BLOCK, halo // 2)])
-    return _web(graph, known, ground.metres)
-
-
-def _web(graph: LineGraph, points: Floats, metres: Floats) -> Web:
+    sample = partial(ground.sample, halo=halo // 2)
+    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo, measure=sample)
     web = Web()
-    nodes = [web.add_node(place) for place in graph.nodes @ metres.T]
-    sizes = np.array([len(line) for line in graph.lines], int)
-    for (start, end), line in zip(graph.ends, np.split(points, np.cumsum(sizes)[:-1]), strict=False):
+    nodes = [web.add_node(place) for place in graph.nodes @ ground.metres.T]
+    for (start, end), line in zip(graph.ends.tolist(), graph.lines, strict=True):
+        line[:, :2] = line[:, :2] @ ground.metres.T  # in place: nothing else holds as much
         web.add(nodes[start], nodes[end], line)
     return web
 
@@ -137,9 +133,7 @@ def _bridge(web: Web, ground: Ground, max_gap: float, probability: float) -> Non
     closed = {
         node for node in web.nodes if web.degree(node) == 1 and web.leaving(web.lines[node][0], node)[0, EDGE] == 1
     }
-    lattice = Lattice(
-        lambda window: (ground.probabilities(window), ground.mask(window)), ground.extent.shape, ground.metres
-    )
+    lattice = Lattice(ground.probabilities, ground.mask, ground.extent.shape, ground.metres)
     bridge(web, lattice, closed, max_gap, probability)
 
 

@@ -62,35 +62,48 @@ class Ground:
 
     def probabilities(self, window: Window) -> Floats:
         """Probabilities in a window inside the raster, float64 (height, width), NaN for no-data."""
+        return self._scaled(self._raw(window))
+
+    def _raw(self, window: Window) -> NDArray[Any]:
+        """Stored values of the probability; zeros without one."""
         if self.probability is None:
-            return np.full(window.shape, np.nan)
-        raw = self.probability.read(1, window=_rasterio(window))
+            return np.zeros(window.shape, np.uint8)
+        return np.asarray(self.probability.read(1, window=_rasterio(window)))
+
+    def _scaled(self, raw: NDArray[Any]) -> Floats:
+        """Probabilities of stored values, NaN for no-data or without a raster."""
+        if self.probability is None:
+            return np.full(raw.shape, np.nan)
         nodata = probability_nodata(self.probability)
         values = raw * self.probability.scales[0] + self.probability.offsets[0]
         return np.asarray(values if nodata is None else np.where(raw == nodata, np.nan, values), float)
 
-    def sample(self, points: Floats, block: int, halo: int) -> Floats:
-        """Look up pixels of roads, block by block.
+    def sample(self, points: Floats, core: Window, halo: int) -> Floats:
+        """Look up pixels of roads.
 
         Args:
-            points: centers of pixels (column, row), (points, 2).
-            block: rows and columns read at once.
-            halo: pixels read around; distances are cut off there.
+            points: centers of pixels (column, row), (points, 2), inside
+            core: a window.
+            halo: pixels read around that; distances are cut off there.
 
         Returns:
             float64 (points, 3): distance to the nearest pixel beside the road in metres, probability (NaN where
             unknown), and 1 where no-data or the raster's border is about as near as that, else 0.
         """
-        found = np.full((len(points), 3), np.nan)
-        grid = Grid(*self.extent.shape, block)
-        index = (points // block).astype(np.int64) @ (1, grid.cols)
-        order = np.argsort(index, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(index[order])) + 1):
-            if len(group):
-                row, col = divmod(int(index[group[0]]), grid.cols)
-                core = grid.window((row, col)).intersect(self.extent)
-                found[group] = self._sampled(points[group], core, halo)
-        return found
+        reach = halo * self.side
+        wide = core.expand(halo)
+        inside = wide.intersect(self.extent)
+        before = (inside.row - wide.row, inside.col - wide.col)
+        after = (wide.row_end - inside.row_end, wide.col_end - inside.col_end)
+        around = list(zip(before, after, strict=True))
+        road = np.pad(self.mask(inside), around, mode="edge")
+        distance = self._distance(points, ~road, road, wide, reach)
+        missing = self.source.read_window(_rasterio(inside)) == NODATA
+        missing = np.pad(missing, around, constant_values=True)
+        gone = self._distance(points, missing, ~missing, wide, reach)
+        column, row = points.astype(np.int64).T
+        probability = self._scaled(self._raw(core)[row - core.row, column - core.col])
+        return np.stack([distance, probability, gone <= distance + 1.5 * self.side], axis=1)
 
     def inside(self, places: Floats, block: int) -> Bools:
         """Whether places in metres, (places, 2), lie on a road, bool (places,); False beyond the raster."""
@@ -107,22 +120,6 @@ class Ground:
                 column, line = points[group].T
                 found[group] = self.mask(window)[line - window.row, column - window.col]
         return found
-
-    def _sampled(self, points: Floats, core: Window, halo: int) -> Floats:
-        reach = halo * self.side
-        wide = core.expand(halo)
-        inside = wide.intersect(self.extent)
-        before = (inside.row - wide.row, inside.col - wide.col)
-        after = (wide.row_end - inside.row_end, wide.col_end - inside.col_end)
-        around = list(zip(before, after, strict=True))
-        road = np.pad(self.mask(inside), around, mode="edge")
-        distance = self._distance(points, ~road, road, wide, reach)
-        missing = self.source.read_window(_rasterio(inside)) == NODATA
-        missing = np.pad(missing, around, constant_values=True)
-        gone = self._distance(points, missing, ~missing, wide, reach)
-        column, row = points.astype(np.int64).T
-        probability = self.probabilities(core)[row - core.row, column - core.col]
-        return np.stack([distance, probability, gone <= distance + 1.5 * self.side], axis=1)
 
     def _distance(self, points: Floats, marked: Bools, beside: Bools, window: Window, reach: float) -> Floats:
         """Distance in metres to the nearest marked pixel, which has a neighbour `beside`; at most `reach`."""

@@ -25,7 +25,7 @@ from prngeo.evaluation.graph import (
     path_totals,
     topo,
 )
-from prngeo.vectorize.skeleton import LineGraph
+from prngeo.vectorize.trace import LineGraph
 
 NOTHING = network([])
 

@@ -14,7 +14,8 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from prngeo.tiling.grid import Window
-from prngeo.vectorize.skeleton import LineGraph, skeleton_graph
+from prngeo.vectorize.skeleton import skeleton_graph
+from prngeo.vectorize.trace import LineGraph
 
 EIGHT = np.ones((3, 3), int)
 
