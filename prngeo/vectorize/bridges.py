@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -20,7 +21,7 @@ REACH_BACK = 10.0
 """Metres of a road's end that its direction is taken from."""
 FIRST_LOOK = 64
 """Points of a line that are looked at first for that; twice as many if those are too near."""
-WIDEST_TURN = np.cos(np.radians(50))
+WIDEST_TURN = math.cos(math.radians(50))
 LONGEST_WAY = 1.5
 """A bridge is at most this many times as long as the straight line."""
 NONE = -1
@@ -149,6 +150,27 @@ class Drawn:
         return product(range(left, right + 1), range(low, high + 1))
 
 
+class _End(NamedTuple):
+    """A dead end: where it is, metres, and where it points to, a unit vector."""
+
+    x: float
+    y: float
+    ahead_x: float
+    ahead_y: float
+
+    @classmethod
+    def of(cls, web: Web, node: int) -> _End:
+        return cls(*web.nodes[node].tolist(), *_direction(web, node).tolist())
+
+    def cost(self, other: _End, farthest: float) -> float:
+        """Metres to another one, divided by how much of that goes ahead; infinite if it is too far or turns too far."""
+        x, y = other.x - self.x, other.y - self.y
+        size, ahead = math.hypot(x, y), x * self.ahead_x + y * self.ahead_y
+        if size == 0:
+            return 0.0
+        return size**2 / ahead if size <= farthest and ahead >= WIDEST_TURN * size else math.inf
+
+
 def _direction(web: Web, node: int) -> Floats:
     """Where a dead end points to, a unit vector."""
     points, count = web.leaving(web.lines[node][0], node)[:, :2], FIRST_LOOK
@@ -167,45 +189,35 @@ def _far(points: Floats) -> NDArray[np.intp]:
 
 def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
     """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
-    direction = {node: _direction(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
+    ends = {node: _End.of(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
     numbers = list(web.points)
-    for node in direction:
+    for node in ends:
         found = tree.query(shapely.points(web.nodes[node]), predicate="dwithin", distance=max_gap).tolist()
         lines = [numbers[index] for index in found if numbers[index] != web.lines[node][0]]
         if lines:
-            yield from _links_from(web, node, lines, direction, max_gap)
+            yield from _links_from(web, node, lines, ends, max_gap)
 
 
-def _links_from(web: Web, node: int, lines: list[int], direction: dict[int, Floats], max_gap: float) -> Iterator[Link]:
+def _links_from(web: Web, node: int, lines: list[int], ends: dict[int, _End], max_gap: float) -> Iterator[Link]:
     """The best bridges from a dead end to each of these lines: to its dead ends and to the point nearest ahead."""
-    place = web.nodes[node]
+    here = ends[node]
     starts = np.cumsum([0, *(len(web.points[line]) for line in lines)])
     points = np.concatenate([web.points[line][:, :2] for line in lines])
-    away = points - place
+    away = points - (here.x, here.y)
     size = np.hypot(*away.T)
-    forward = away @ direction[node]
+    forward = away @ (here.ahead_x, here.ahead_y)
     ahead = (size > 0) & (size <= max_gap) & (forward >= WIDEST_TURN * size)
     costs = np.where(ahead, 2 * size**2 / np.maximum(forward, 1e-9), np.inf)
     least = np.minimum.reduceat(costs, starts[:-1]).tolist()
     for line, cost, start, end in zip(lines, least, starts[:-1], starts[1:], strict=True):
         for other in web.ends[line]:
-            if node < other and other in direction:
-                step = web.nodes[other] - place
-                mean = (_cost(step, direction[node]) + _cost(-step, direction[other])) / 2
-                if np.isfinite(mean) and np.hypot(*step) <= max_gap:
+            if node < other and (there := ends.get(other)):
+                mean = (here.cost(there, max_gap) + there.cost(here, max_gap)) / 2
+                if mean < math.inf:
                     yield Link(mean, node, other, line, 0)
-        if np.isfinite(cost):
+        if cost < math.inf:
             # A street that leads into the middle of a line is a rarer thing than one that goes on.
             yield Link(cost, node, NONE, line, int(costs[start:end].argmin()))
-
-
-def _cost(step: Floats, direction: Floats) -> float:
-    """Length of a step, divided by how much of it goes ahead; infinite where it turns too far."""
-    size = float(np.hypot(*step))
-    ahead = float(step @ direction)
-    if size <= 0:
-        return 0.0
-    return size**2 / ahead if ahead >= WIDEST_TURN * size else float("inf")
 
 
 def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[Link, Floats] | None:

@@ -231,7 +231,7 @@ def _outlined(found: _Objects, options: PolygonOptions) -> Geometries:
 
 
 def _batches(runs: Runs, labels: Labels) -> Iterator[tuple[int, int, Runs, Labels]]:
-    """Batches of about `RUNS_AT_ONCE` runs, at least one: first polygon and end, its runs, and their polygons from 0."""
+    """Batches of about `RUNS_AT_ONCE` runs, at least one: first polygon and end, its runs, their polygons from 0."""
     batch = (np.cumsum(np.bincount(labels)) - 1) // RUNS_AT_ONCE
     firsts = np.flatnonzero(np.diff(batch, prepend=-1)) if len(batch) else np.array([0])
     for first, end in pairwise([*firsts.tolist(), len(batch)]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,8 +77,8 @@ class Web:
 
     def radius(self, node: int) -> float:
         """Largest distance to the road's edge at a node, 0 where unknown."""
-        ends = [self.points[line][0 if self.ends[line][0] == node else -1, RADIUS] for line in self.lines[node]]
-        return float(np.nanmax([0.0, *ends]))
+        ends = [self.points[line].item(0 if self.ends[line][0] == node else -1, RADIUS) for line in self.lines[node]]
+        return max([0.0, *(radius for radius in ends if not math.isnan(radius))])
 
     def extent(self, node: int) -> float:
         """How far a crossing reaches from its node, metres."""
@@ -144,4 +145,5 @@ def along(points: Floats) -> Floats:
 
 def length_of(points: Floats) -> float:
     """Length of a line through points (points, 2 or more)."""
-    return float(along(points)[-1])
+    x, y = (points[1:, :2] - points[:-1, :2]).T
+    return float(np.sqrt(x * x + y * y).sum())
