@@ -93,18 +93,9 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         max_gap: metres.
         probability: 0 to 1.
     """
-    size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
     tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
     # There may be more of them than lines: as rows of an array they take a tenth of the memory.
-    links = np.fromiter(
-        (
-            link
-            for link in _links(web, tree, closed, max_gap)
-            if np.hypot(*(link.target(web) - web.nodes[link.node]))
-            <= min(size[web.lines[link.node][0]], size[link.line])
-        ),
-        LINKS,
-    )
+    links = np.fromiter(_links(web, tree, closed, max_gap), LINKS)
     used: set[int] = set()
     paths: list[tuple[Link, Floats]] = []
     made = Drawn(max_gap)
@@ -189,13 +180,18 @@ def _far(points: Floats) -> NDArray[np.intp]:
 
 def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
     """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
+    size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
     ends = {node: _End.of(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
     numbers = list(web.points)
-    for node in ends:
-        found = tree.query(shapely.points(web.nodes[node]), predicate="dwithin", distance=max_gap).tolist()
-        lines = [numbers[index] for index in found if numbers[index] != web.lines[node][0]]
-        if lines:
-            yield from _links_from(web, node, lines, ends, max_gap)
+    for node, end in ends.items():
+        own = web.lines[node][0]
+        reach = min(max_gap, size[own])
+        near = tree.query(shapely.points(end.x, end.y), predicate="dwithin", distance=reach).tolist()
+        lines = [numbers[index] for index in near if numbers[index] != own]
+        for link in _links_from(web, node, lines, ends, max_gap) if lines else ():
+            x, y = link.target(web).tolist()
+            if math.hypot(x - end.x, y - end.y) <= min(reach, size[link.line]):
+                yield link
 
 
 def _links_from(web: Web, node: int, lines: list[int], ends: dict[int, _End], max_gap: float) -> Iterator[Link]:
