@@ -10,9 +10,11 @@ import ctypes
 import math
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prngeo.errors import UsageError
 from prngeo.inference.local import READ_AHEAD, WRITE_BEHIND
@@ -32,6 +34,7 @@ CHUNK_PIXEL = 24
 CACHE = 256 << 20
 """The most that GDAL's block cache gets; with little memory a sixteenth of it."""
 CHUNKS = (2048, 1024, 512)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 HALF = 2  # bytes of a float16
 
 
@@ -161,6 +164,23 @@ def estimate(plan: MemoryPlan, folder: Path) -> str:
 
 def trim() -> None:
     """Give memory that was freed back to the system, where the C library (that of Linux) keeps it for itself."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
+    with _c_library() as library:
+        library.malloc_trim(0)
+
+
+def keep_freed() -> None:
+    """Let freed memory be used again, up to what a batch of tiles takes.
+
+    Dask starts its workers with MALLOC_TRIM_THRESHOLD_, by which every large array comes from the system and goes back
+    there: torch takes twice as long then.
+    """
+    with _c_library() as library:
+        library.mallopt(M_MMAP_THRESHOLD, 64 << 20)
+        library.mallopt(M_TRIM_THRESHOLD, 512 << 20)
+
+
+@contextmanager
+def _c_library() -> Iterator[Any]:
+    """That of Linux; inside, what another one lacks is no error."""
+    with suppress(OSError, AttributeError):
+        yield ctypes.CDLL(None) if sys.platform == "linux" else None

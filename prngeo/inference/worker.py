@@ -20,7 +20,7 @@ from prngeo import __version__
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.inference.engine import load_networks
 from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import gdal_cache
+from prngeo.inference.memory import gdal_cache, keep_freed
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks, part_specs
@@ -135,6 +135,7 @@ def _stop_if_given_up(run: Run, _: Progress) -> None:
 @functools.lru_cache(maxsize=1)
 def _opened(run: Run) -> tuple[ExitStack, Job, Facts]:
     """The scene and the networks, kept for the next block of the same run."""
+    keep_freed()
     stack = ExitStack()
     model = _model_folder(get_worker(), run.token)
     options = replace(run.options, model=model, scratch=run.options.scratch or model)

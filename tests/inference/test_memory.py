@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -145,3 +148,29 @@ def test_refiner_and_targets_cost_memory():
     assert plan_memory(64 * GIB, card(refiner=False), shape, 512, 128).peak < full.peak
     assert plan_memory(64 * GIB, card(targets=1), shape, 512, 128).peak < full.peak
     assert plan_memory(64 * GIB, card(), shape, 512, 256).peak > full.peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is about the C library of Linux")
+def test_freed_memory_is_used_again_also_in_the_environment_of_dasks_workers():
+    script = (
+        "import ctypes\n"
+        "import numpy\n"
+        "from prngeo.inference.memory import keep_freed\n"
+        "class Info(ctypes.Structure):\n"
+        "    _fields_ = [(str(number), ctypes.c_size_t) for number in range(10)]\n"
+        "library = ctypes.CDLL(None)\n"
+        "library.mallinfo2.restype = Info\n"
+        "def from_the_system():\n"
+        "    before = getattr(library.mallinfo2(), '4')\n"
+        "    array = numpy.ones(2 << 20)\n"
+        "    return getattr(library.mallinfo2(), '4') - before\n"
+        "print(from_the_system())\n"
+        "keep_freed()\n"
+        "print(from_the_system())\n"
+    )
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    if "mallinfo2" in done.stderr:
+        pytest.skip("the C library is another one, or older")
+    before, after = map(int, done.stdout.split())
+    assert before >= 16 * MIB > 0 == after
