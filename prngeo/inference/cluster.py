@@ -37,7 +37,7 @@ RETRIES = 2
 """Times that a block is computed again, perhaps elsewhere, if it failed."""
 BLOCK_SIDES = (8, 4, 2, 1)
 """Chunks along a side of a block; the largest of which every worker gets several."""
-PER_WORKER = 4
+PER_WORKER = 2
 """Blocks that every worker gets at least, as far as there are chunks."""
 
 
