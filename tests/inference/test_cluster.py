@@ -90,7 +90,7 @@ def cluster(
 
 def test_blocks_are_squares_of_neighbors_and_enough_for_every_worker() -> None:
     chunks = [Window(512 * row, 512 * col, 512, 512) for row in range(16) for col in range(16)]
-    for workers, count in ((1, 4), (2, 16), (4, 16), (5, 64), (16, 64), (17, 256), (1000, 256)):
+    for workers, count in ((1, 4), (2, 4), (3, 16), (8, 16), (9, 64), (32, 64), (33, 256), (1000, 256)):
         found = blocks(chunks, 512, workers)
         assert len(found) == count
         assert sorted((c for block in found for c in block), key=lambda c: (c.row, c.col)) == chunks
