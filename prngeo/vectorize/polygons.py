@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
+import pandas
 import shapely
 from numpy.typing import NDArray
 
@@ -130,7 +130,7 @@ def polygonize(
         value, threshold, min_area, min_hole, simplify, regularize, split, connectivity, pixel_size
     )
     frames = list(polygon_batches(mask_path, probability_path, changed_path, options))
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return pandas.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
 def polygon_batches(

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 from uuid import uuid4
 
 import geopandas as gpd
-import pandas as pd
+import pandas
 import pyogrio
 from pyproj.exceptions import ProjError
 
@@ -227,7 +227,7 @@ def _parts(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> Iterator[
 def _whole(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
     """The contents of a layer in one."""
     parts = list(_parts(contents))
-    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return parts[0] if len(parts) == 1 else pandas.concat(parts, ignore_index=True)
 
 
 def _write_geopackage(layers: Layers, path: Path, styles: Mapping[str, str]) -> None:
