@@ -182,12 +182,13 @@ def killed_case(whole: Case, case: Case, kills: list[tuple[float, int | None]]) 
         again += sorted(set(computed) & set(done))
         done = case.finished()
         seen += [*computed, *done]
-        if killed:
-            phases.append(hit)
-            visible = [path for path in case.folder.glob("*") if path.suffix in (".tif", ".gpkg")]
-            torn += [path.name for path in visible if path.read_bytes() != (whole.folder / path.name).read_bytes()]
-            if visible and not Finished(case.hidden).files(PUBLISH):
-                break  # it was done, and killed on its way out: outputs are whole, what was hidden may be going
+        if not killed:
+            break  # it was done, perhaps sooner than the run that told how long one takes
+        phases.append(hit)
+        visible = [path for path in case.folder.glob("*") if path.suffix in (".tif", ".gpkg")]
+        torn += [path.name for path in visible if path.read_bytes() != (whole.folder / path.name).read_bytes()]
+        if visible and not Finished(case.hidden).files(PUBLISH):
+            break  # it was done, and killed on its way out: outputs are whole, what was hidden may be going
     missed = sorted(set(whole.log.read_text().split()) - set(seen))
     left = sorted(path.name for path in case.folder.glob(".*") if not (killed and path == case.hidden))
     if killed:
