@@ -102,17 +102,22 @@ def small_model(folder: Path, steps: int = 400) -> Path:
         adam.zero_grad()
         loss.backward()
         adam.step()
-    tensors = {f"network.{key}": value for key, value in network.eval().state_dict().items()}
+    with torch.no_grad():
+        found = network.eval()(image[None, :, :1024, :1024], torch.ones(1, 1, 1024, 1024)).sigmoid()[0]
+    shares = labels.mean((1, 2)).tolist()
+    thresholds = [float(one.flatten().quantile(1 - share)) for one, share in zip(found, shares, strict=True)]
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     refiner = FastRefiner(2, 3, width=4)
     torch.nn.init.normal_(refiner.head.weight, std=0.02)
     tensors |= {f"refiner.{key}": value for key, value in refiner.state_dict().items()}
     gate = Gate(enabled=True, base_iou=0.5, refined_iou=0.6, joint_oracle_iou=0.7, pixels=9)
-    target = TargetCard(base=Calibration(), refined=Calibration(), gate=gate)
+    calibrations = [Calibration(threshold=min(max(value, 0.004), 0.996)) for value in thresholds]
+    roads, buildings = (TargetCard(base=one, refined=one, gate=gate) for one in calibrations)
     card = Card(
         name="small",
         version="0",
         license="Apache-2.0",
-        targets={"roads": target, "buildings": target},
+        targets={"roads": roads, "buildings": buildings},
         gsd=(0.25, 1.25),
         network=NetworkCard(
             architecture="linknet",
