@@ -10,11 +10,9 @@ import ctypes
 import math
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prngeo.errors import UsageError
 from prngeo.inference.local import READ_AHEAD, WRITE_BEHIND
@@ -164,8 +162,7 @@ def estimate(plan: MemoryPlan, folder: Path) -> str:
 
 def trim() -> None:
     """Give memory that was freed back to the system, where the C library (that of Linux) keeps it for itself."""
-    with _c_library() as library:
-        library.malloc_trim(0)
+    _call_c_library("malloc_trim", 0)
 
 
 def keep_freed() -> None:
@@ -174,13 +171,12 @@ def keep_freed() -> None:
     Dask starts its workers with MALLOC_TRIM_THRESHOLD_, by which every large array comes from the system and goes back
     there: torch takes twice as long then.
     """
-    with _c_library() as library:
-        library.mallopt(M_MMAP_THRESHOLD, 64 << 20)
-        library.mallopt(M_TRIM_THRESHOLD, 512 << 20)
+    _call_c_library("mallopt", M_MMAP_THRESHOLD, 64 << 20)
+    _call_c_library("mallopt", M_TRIM_THRESHOLD, 512 << 20)
 
 
-@contextmanager
-def _c_library() -> Iterator[Any]:
-    """That of Linux; inside, what another one lacks is no error."""
-    with suppress(OSError, AttributeError):
-        yield ctypes.CDLL(None) if sys.platform == "linux" else None
+def _call_c_library(function: str, *arguments: int) -> None:
+    """Call a function of glibc, if it is the C library."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), function)(*arguments)

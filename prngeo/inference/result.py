@@ -75,7 +75,9 @@ def peak_memory() -> int:
     import resource
     import sys
 
-    with suppress(OSError):  # what getrusage tells on Linux may be that of the process that started this one
+    with suppress(
+        OSError, StopIteration
+    ):  # what getrusage tells on Linux may be that of the process that started this one
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
     unit = 1 if sys.platform == "darwin" else 1024

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.config import Role
+from prngeo.files import write_json
 from prngeo.tiling.grid import Window
 
 IGNORE = 255
@@ -90,9 +91,7 @@ def count_labels(labels: NDArray[np.uint8]) -> tuple[int, NDArray[np.int64]]:
 def write_index(folder: Path, regions: Iterable[Region], fingerprint: str) -> None:
     """Record the regions of a finished cache; its presence marks the cache as complete."""
     content = {"fingerprint": fingerprint, "regions": [asdict(region) for region in regions]}
-    partial = folder / "index.json.partial"
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    partial.replace(folder / "index.json")
+    write_json(folder / "index.json", content)
 
 
 def read_index(folder: Path) -> tuple[str, list[Region]]:

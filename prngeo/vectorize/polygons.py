@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
-import pandas
 import shapely
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from prngeo.vectorize.regularize import regularize as straighten
 from prngeo.vectorize.regularize import wall_groups
 from prngeo.vectorize.runs import Labels, Runs, fill_holes, kept, read_runs, touches_edge, without_small
 from prngeo.vectorize.split import split_objects
+from prngeo.vectorize.write import whole
 from prngeo.vectorize.zonal import Sums, zonal_sums
 
 SLIVER = 1e-9
@@ -47,7 +47,12 @@ class PolygonOptions:
     connectivity: Literal[4, 8] = 4
     pixel_size: float | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            UsageError: something is.
+        """
         for name in ("min_area", "min_hole", "simplify"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}.")
@@ -129,8 +134,7 @@ def polygonize(
     options = PolygonOptions(
         value, threshold, min_area, min_hole, simplify, regularize, split, connectivity, pixel_size
     )
-    frames = list(polygon_batches(mask_path, probability_path, changed_path, options))
-    return pandas.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return whole(polygon_batches(mask_path, probability_path, changed_path, options))
 
 
 def polygon_batches(
@@ -144,6 +148,7 @@ def polygon_batches(
     Exact outlines come in parts of about `RUNS_AT_ONCE` runs, or one object that is larger. What is simplified, split
     or regularized is worked on as a whole and comes as one.
     """
+    options.check()
     found = _find(mask_path, probability_path, changed_path, options)
     if options.simplify == 0 and not options.regularize and options.split is None:
         for first, end, runs, labels in _batches(found.runs, found.labels):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import geopandas as gpd
 
@@ -14,43 +13,27 @@ from prngeo.files import refuse_existing, refuse_inputs
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import line_style, polygon_style, style_path
 from prngeo.vectorize.centerlines import centerlines
-from prngeo.vectorize.polygons import polygonize
+from prngeo.vectorize.polygons import PolygonOptions, polygon_batches
 from prngeo.vectorize.postgis import is_database, refuse_tables, shown, write_tables
-from prngeo.vectorize.write import format_of, named_paths, style_paths, write_files
+from prngeo.vectorize.write import format_of, named_paths, style_paths, whole, write_files
 
 ROADS, CENTERLINES = "roads", "road_centerlines"
 
 
 @dataclass(frozen=True)
-class VectorizeOptions:
-    """Options of `prngeo vectorize`; the defaults are the command's.
+class VectorizeOptions(PolygonOptions):
+    """Options of `prngeo vectorize`; the defaults are the command's, and those of polygons mean what they do there.
 
     Attributes:
+        min_area: smallest polygon in m2 (without CRS and `pixel_size`: pixels).
         target: what the objects are; names the layer and chooses its style. `roads` gives `road_centerlines` too.
         probability: raster on the mask's grid for the attribute `probability`.
-        value: value of the objects in the mask; found in it if None.
-        threshold: probability from which a pixel is an object, if the raster holds probabilities.
-        min_area: smallest polygon in m2 (without CRS and `pixel_size`: pixels).
-        min_hole: holes smaller than this are filled, m2.
-        simplify: tolerance of outlines in metres; 0 keeps the pixel edges.
-        regularize: give buildings straight walls and right angles.
-        split: split objects where the probability dips by this much between two parts; not if None.
-        connectivity: 4 or 8.
-        pixel_size: metres a pixel where the raster has no CRS.
         overwrite: replace an existing output.
     """
 
+    min_area: float = 4.0
     target: str = "buildings"
     probability: Path | None = None
-    value: float | None = None
-    threshold: float | None = None
-    min_area: float = 4.0
-    min_hole: float = 0.0
-    simplify: float = 0.0
-    regularize: bool = False
-    split: float | None = None
-    connectivity: Literal[4, 8] = 4
-    pixel_size: float | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -110,7 +93,7 @@ def vectorize_raster(
         if not Path(place).parent.is_dir():
             raise UsageError(f"-o {place}: the folder {Path(place).parent} does not exist; create it first.")
     report(Progress(name, "vectorize", 0, len(names) + 1))
-    layers = {options.target: _polygons(raster, options)}
+    layers = {options.target: whole(polygon_batches(raster, options.probability, None, options))}
     if options.target == ROADS:
         report(Progress(name, "vectorize", 1, len(names) + 1))
         layers[CENTERLINES] = _centerlines(raster, options)
@@ -135,22 +118,6 @@ def _beside(raster: Path) -> Path:
 def _styled(paths: list[Path], raster: str | Path) -> list[Path]:
     """The files that get a style beside them: not one whose style would replace that of the raster."""
     return [path for path in paths if style_path(path).absolute() != style_path(raster).absolute()]
-
-
-def _polygons(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:
-    return polygonize(
-        raster,
-        options.probability,
-        value=options.value,
-        threshold=options.threshold,
-        min_area=options.min_area,
-        min_hole=options.min_hole,
-        simplify=options.simplify,
-        regularize=options.regularize,
-        split=options.split,
-        connectivity=options.connectivity,
-        pixel_size=options.pixel_size,
-    )
 
 
 def _centerlines(raster: str | Path, options: VectorizeOptions) -> gpd.GeoDataFrame:

@@ -124,8 +124,7 @@ def runs_of(marked: NDArray[np.bool_], first_row: int = 0) -> Runs:
 class Gathered:
     """Runs of strips, in order, put together.
 
-    They go into one growing block each of starts and stops: many small arrays, made between the large ones of strips,
-    would keep the memory of those from being used again.
+    They go into one growing block each of starts and stops, so that there are never two of each run.
 
     Args:
         pitch: of the runs.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.tiling.grid import Window
+from prngeo.vectorize.runs import connected
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -236,12 +237,8 @@ def _neighbors(key: Integers, col: Integers, width: int) -> tuple[Integers, Bool
 
 def _components(pairs: Integers, count: int) -> Integers:
     """For each of `count` pixels the first pixel that these pairs connect it with, int64 (count,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    edges = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    number, label = connected_components(edges, directed=False)
-    first = np.empty(number, np.int64)
+    label = connected(count, *pairs.T)
+    first = np.empty(label.max(initial=-1) + 1, np.int64)
     first[label[::-1]] = np.arange(count)[::-1]
     of: Integers = first[label]
     return of

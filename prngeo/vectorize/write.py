@@ -201,7 +201,7 @@ def write_files(
             _write_geopackage(layers, hidden[0], styles or {})
         else:
             for path, name in zip(hidden, layers, strict=True):
-                _write_single(_whole(layers[name]), path, name, format)
+                _write_single(whole(layers[name]), path, name, format)
         for temporary, path in zip(hidden, paths, strict=True):
             os.replace(temporary, path)
         if format != "gpkg":
@@ -224,8 +224,8 @@ def _parts(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> Iterator[
     return iter([contents] if isinstance(contents, gpd.GeoDataFrame) else contents)
 
 
-def _whole(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
-    """The contents of a layer in one."""
+def whole(contents: gpd.GeoDataFrame | Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+    """The contents of a layer, whole or in at least one part, as one frame."""
     parts = list(_parts(contents))
     return parts[0] if len(parts) == 1 else pandas.concat(parts, ignore_index=True)
 

@@ -20,6 +20,10 @@ def north_up(x=500_000.0, y=6_000_000.0, gsd=GSD):
     return Affine(gsd, 0, x, 0, -gsd, y)
 
 
+def roles(regions):
+    return {region.key: region.role for region in regions}
+
+
 @pytest.fixture
 def write(tmp_path):
     """Writes (bands, rows, columns) under the run's root."""

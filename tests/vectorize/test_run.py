@@ -121,7 +121,7 @@ def test_a_failed_run_leaves_nothing(mask, tmp_path, monkeypatch):
     def broken(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "polygonize", broken)
+    monkeypatch.setattr(module, "polygon_batches", broken)
     with pytest.raises(KeyboardInterrupt):
         vectorize_raster(mask, tmp_path / "out.gpkg", ALL)
     assert list(tmp_path.iterdir()) == [mask]
@@ -132,7 +132,7 @@ def test_a_failed_run_leaves_nothing(mask, tmp_path, monkeypatch):
     [("out.shp", r"\.gpkg, \.parquet, \.fgb, \.geojson, or a database"), ("no/out.gpkg", "folder .* does not exist")],
 )
 def test_outputs_that_cannot_be_written_are_refused_first(mask, tmp_path, monkeypatch, output, message):
-    monkeypatch.setattr(module, "polygonize", lambda *arguments, **options: pytest.fail("too late"))
+    monkeypatch.setattr(module, "polygon_batches", lambda *arguments, **options: pytest.fail("too late"))
     with pytest.raises(UsageError, match=message):
         vectorize_raster(mask, tmp_path / output, ALL)
 
