@@ -34,9 +34,17 @@ def test_logits_are_float16_a_tile_and_target(runtime):
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_result_does_not_depend_on_the_batch(runtime, threads):
-    torch.set_num_threads(threads)
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """This many threads for a test, and as many as before for the tests after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_result_does_not_depend_on_the_batch(runtime):
     image, valid = tiles(4)
     whole = runtime.segment(image, valid)
     order = np.array([2, 0, 3, 1])
