@@ -140,7 +140,7 @@ def _graph(lines: Geometries) -> LineGraph:
     coordinates = [points[::-1] if flip else points for points, flip in zip(coordinates, backward, strict=True)]
     ends = np.sort(ends, axis=1)
     order = np.lexsort((shapely.length(lines), ends[:, 1], ends[:, 0]))
-    return LineGraph(nodes.reshape(-1, 2), ends[order], tuple(coordinates[index] for index in order))
+    return LineGraph(nodes.reshape(-1, 2), ends[order], [coordinates[index] for index in order])
 
 
 @dataclass(frozen=True)

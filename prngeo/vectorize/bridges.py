@@ -93,9 +93,10 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         max_gap: metres.
         probability: 0 to 1.
     """
-    tree = shapely.STRtree([shapely.linestrings(points[:, :2]) for points in web.points.values()])
+    ends = {node: _End.of(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
+    near, tree = _lines_near(web, list(ends.values()), LONGEST_WAY * max_gap + 2 * lattice.side)
     # There may be more of them than lines: as rows of an array they take a tenth of the memory.
-    links = np.fromiter(_links(web, tree, closed, max_gap), LINKS)
+    links = np.fromiter(_links(web, ends, near, tree, max_gap), LINKS)
     used: set[int] = set()
     paths: list[tuple[Link, Floats]] = []
     made = Drawn(max_gap)
@@ -178,11 +179,23 @@ def _far(points: Floats) -> NDArray[np.intp]:
     return np.flatnonzero(np.hypot(*(points - points[0]).T) >= REACH_BACK)
 
 
-def _links(web: Web, tree: shapely.STRtree, closed: set[int], max_gap: float) -> Iterator[Link]:
-    """Possible bridges from every dead end to the lines in the tree, which are in the web's order."""
+def _lines_near(web: Web, ends: list[_End], reach: float) -> tuple[list[int], shapely.STRtree]:
+    """Numbers of the lines whose extents come so near to dead ends, and these lines in a tree."""
+    at = shapely.STRtree([shapely.Point(end.x, end.y) for end in ends])
+    near, drawn = [], []
+    for line, points in web.points.items():
+        low, high = points[:, :2].min(axis=0) - reach, points[:, :2].max(axis=0) + reach
+        if len(at.query(shapely.box(*low, *high))):
+            near.append(line)
+            drawn.append(shapely.linestrings(points[:, :2]))
+    return near, shapely.STRtree(drawn)
+
+
+def _links(
+    web: Web, ends: dict[int, _End], numbers: list[int], tree: shapely.STRtree, max_gap: float
+) -> Iterator[Link]:
+    """Possible bridges from every dead end to the lines with these numbers, which are in the tree."""
     size = {line: total for group in web.components() for total in [sum(map(web.length, group))] for line in group}
-    ends = {node: _End.of(web, node) for node in web.nodes if web.degree(node) == 1 and node not in closed}
-    numbers = list(web.points)
     for node, end in ends.items():
         own = web.lines[node][0]
         reach = min(max_gap, size[own])

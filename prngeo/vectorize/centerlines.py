@@ -123,8 +123,10 @@ def _traced(ground: Ground) -> Web:
     graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo, measure=sample)
     web = Web()
     nodes = [web.add_node(place) for place in graph.nodes @ ground.metres.T]
-    for (start, end), line in zip(graph.ends.tolist(), graph.lines, strict=True):
-        line[:, :2] = line[:, :2] @ ground.metres.T  # in place: nothing else holds as much
+    graph.lines.reverse()
+    for start, end in graph.ends.tolist():
+        line = graph.lines.pop().astype(np.float64)  # out of there: nothing else holds as much
+        line[:, :2] = line[:, :2] @ ground.metres.T
         web.add(nodes[start], nodes[end], line)
     return web
 

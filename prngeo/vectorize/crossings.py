@@ -123,7 +123,7 @@ def straighten(web: Web, step: float, border: shapely.Polygon) -> None:
         (line, side): _arm(web.points[line][:: 1 if side == 0 else -1], web.nodes[node], radius[node], step)
         for line, nodes in web.ends.items()
         for side, node in enumerate(nodes)
-        if web.degree(node) >= 3 or web.points[line][-side, EDGE] == 1
+        if web.degree(node) >= 3 or web.points.at_end(line, -side, EDGE) == 1
     }
     at: dict[int, list[Arm]] = {}
     for (line, side), arm in arms.items():

@@ -13,6 +13,7 @@ from prngeo.vectorize.runs import connected
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Points = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Numbers = NDArray[np.integer]
 
@@ -29,13 +30,14 @@ class LineGraph:
     Attributes:
         nodes: x and y of the nodes, float64 (n, 2).
         ends: nodes at the start and the end of each line, int64 (m, 2).
-        lines: polylines, float64 (k, 2 or more) each with k >= 2; line i runs from nodes[ends[i, 0]] to
-            nodes[ends[i, 1]] exactly. Further columns are what was measured of its pixels.
+        lines: polylines, float32 or float64 (k, 2 or more) each with k >= 2; line i runs from nodes[ends[i, 0]] to
+            nodes[ends[i, 1]] exactly: centers of pixels up to 2^23 are exact. Further columns are what was measured of
+            its pixels.
     """
 
     nodes: Floats
     ends: Integers
-    lines: tuple[Floats, ...]
+    lines: list[Points] | list[Floats]
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class Part:
         across: pairs of pixels that a line joins across the border, int64 (n, 2), each in one of the two blocks.
     """
 
-    lines: list[Floats]
+    lines: list[Points]
     nodes: Integers
-    known: Floats
+    known: Points
     junction: Integers
     touching: Integers
     open: Integers
@@ -95,7 +97,7 @@ def traced(
     used = np.flatnonzero(own & (degree > 0))
     centers = _centers(cols[used], rows[used])
     measured = np.empty((len(used), 0)) if measure is None or not len(used) else measure(centers, core)
-    known = np.column_stack([centers, measured])
+    known = np.column_stack([centers, measured]).astype(np.float32)
     lines = known[np.searchsorted(used, chain)]
     return Part(
         [line.copy() for line in np.split(lines, starts[1:-1])] if len(lines) else [],
@@ -114,7 +116,8 @@ def assembled(parts: list[Part], width: int) -> LineGraph:
     order = np.argsort(key)
     key = key[order]
     columns = max(part.known.shape[1] for part in parts)
-    known = np.concatenate([part.known for part in parts if len(part.nodes)] or [np.empty((0, columns))])[order]
+    none = np.empty((0, columns), np.float32)
+    known = np.concatenate([none, *(part.known for part in parts if len(part.nodes))])[order]
     lines = []
     for part in parts:
         lines += part.lines
@@ -122,7 +125,7 @@ def assembled(parts: list[Part], width: int) -> LineGraph:
     lines += [known[np.searchsorted(key, pair)] for part in parts for pair in part.across]
     lines = _joined(lines, np.concatenate([part.open for part in parts]), width)
     if not lines:
-        return LineGraph(np.empty((0, 2)), np.empty((0, 2), np.int64), ())
+        return LineGraph(np.empty((0, 2)), np.empty((0, 2), np.int64), [])
 
     junction = np.sort(np.concatenate([part.junction for part in parts]))
     touching = np.searchsorted(junction, np.concatenate([part.touching for part in parts]))
@@ -146,10 +149,10 @@ def assembled(parts: list[Part], width: int) -> LineGraph:
     for number in np.flatnonzero(np.isin(at, key)[ends[:, 0]]).tolist():
         start, stop = places[ends[number]]
         lines[number] = _between(lines[number], known[start], known[stop])
-    return LineGraph(nodes, ends, tuple(lines))
+    return LineGraph(nodes, ends, lines)
 
 
-def _joined(lines: list[Floats], cuts: Integers, width: int) -> list[Floats]:
+def _joined(lines: list[Points], cuts: Integers, width: int) -> list[Points]:
     """Whole lines from those that end in pixels where blocks have cut them."""
     ends = np.stack([_keys(np.array([line[at, :2] for line in lines]).reshape(-1, 2), width) for at in (0, -1)], axis=1)
     cut = np.isin(ends, cuts)
@@ -161,7 +164,7 @@ def _joined(lines: list[Floats], cuts: Integers, width: int) -> list[Floats]:
     # What is left after those with a free end are closed lines.
     for first in [*np.flatnonzero(number == 1).tolist(), *np.flatnonzero(number == 2).tolist()]:
         index, side = first, int(cut[first, 0] and not cut[first, 1])
-        pieces: list[Floats] = []
+        pieces: list[Points] = []
         while index not in done:
             done.add(index)
             piece = lines[index][:: 1 if side == 0 else -1]
@@ -174,13 +177,13 @@ def _joined(lines: list[Floats], cuts: Integers, width: int) -> list[Floats]:
     return whole
 
 
-def _from_first_pixel(ring: Floats, width: int) -> Floats:
+def _from_first_pixel(ring: Points, width: int) -> Points:
     """A closed line that starts at its earliest pixel."""
     start = int(_keys(ring[:-1, :2], width).argmin())
     return np.concatenate([ring[start:-1], ring[: start + 1]])
 
 
-def _between(line: Floats, begin: Floats, end: Floats) -> Floats:
+def _between(line: Points, begin: Points, end: Points) -> Points:
     """A line that runs from the middle of a node to that of the other; may change it in place."""
     if len(line) > 3 or not np.array_equal(begin[:2], end[:2]):
         # Lines that leave a node by the same pixel shall not share it.
@@ -197,7 +200,7 @@ def _centers(cols: Integers, rows: Integers) -> Floats:
     return np.stack([cols, rows], axis=1).astype(float) + 0.5
 
 
-def _keys(centers: Floats, width: int) -> Integers:
+def _keys(centers: Floats | Points, width: int) -> Integers:
     """Numbers of pixels, int64 (n,), from their centers (n, 2)."""
     return np.asarray(centers.astype(np.int64) @ (1, width), np.int64)
 

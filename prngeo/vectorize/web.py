@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,52 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-X, Y, RADIUS, PROBABILITY, EDGE = 0, 1, 2, 3, 4
+X, Y, RADIUS, PROBABILITY, EDGE = range(5)
+
+PLACE, KNOWN = 2 * 8, 3 * 4
+"""Bytes that x and y of a point take in `Lines`, and what is known of it."""
+
+
+class Lines(MutableMapping[int, Floats]):
+    """Points of lines by the line's number, in the order in which they came, in as little space as goes without loss.
+
+    Places are kept in float64, as lines and bridges meet in exactly equal points, the rest in float32. What is given
+    out is a copy, float64 (points, 5), of which changes are not kept.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[int, bytes] = {}  # arrays would take more than what is in them where lines are short
+
+    def __setitem__(self, line: int, points: Floats) -> None:
+        self._packed[line] = points[:, :RADIUS].tobytes() + points[:, RADIUS:].astype(np.float32).tobytes()
+
+    def __getitem__(self, line: int) -> Floats:
+        packed = self._packed[line]
+        count = self._count(packed)
+        points = np.empty((count, EDGE + 1))
+        points[:, :RADIUS] = np.frombuffer(packed, np.float64, 2 * count).reshape(-1, 2)
+        points[:, RADIUS:] = np.frombuffer(packed, np.float32, offset=PLACE * count).reshape(count, -1)
+        return points
+
+    def __delitem__(self, line: int) -> None:
+        del self._packed[line]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def at_end(self, line: int, side: int, column: int) -> float:
+        """What column `RADIUS` or a later one holds of a line's first (side 0) or last point (side -1)."""
+        packed = self._packed[line]
+        first = PLACE * self._count(packed) if side == 0 else len(packed) - KNOWN
+        value: float = struct.unpack_from("f", packed, first + KNOWN // 3 * (column - RADIUS))[0]
+        return value
+
+    @staticmethod
+    def _count(packed: bytes) -> int:
+        return len(packed) // (PLACE + KNOWN)
 
 
 @dataclass
@@ -28,7 +75,7 @@ class Web:
 
     nodes: dict[int, Floats] = field(default_factory=dict)
     ends: dict[int, tuple[int, int]] = field(default_factory=dict)
-    points: dict[int, Floats] = field(default_factory=dict)
+    points: Lines = field(default_factory=Lines)
     lines: dict[int, list[int]] = field(default_factory=dict)
     spread: dict[int, float] = field(default_factory=dict)
     made: int = 0
@@ -77,7 +124,7 @@ class Web:
 
     def radius(self, node: int) -> float:
         """Largest distance to the road's edge at a node, 0 where unknown."""
-        ends = [self.points[line].item(0 if self.ends[line][0] == node else -1, RADIUS) for line in self.lines[node]]
+        ends = [self.points.at_end(line, 0 if self.ends[line][0] == node else -1, RADIUS) for line in self.lines[node]]
         return max([0.0, *(radius for radius in ends if not math.isnan(radius))])
 
     def extent(self, node: int) -> float:

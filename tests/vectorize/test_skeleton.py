@@ -93,7 +93,7 @@ def test_a_mask_without_objects_gives_an_empty_graph() -> None:
     graph = graph_of(np.zeros((7, 9)))
     assert graph.nodes.shape == (0, 2)
     assert graph.ends.shape == (0, 2)
-    assert graph.lines == ()
+    assert graph.lines == []
 
 
 def test_a_straight_road_has_one_line_in_its_middle_from_border_to_border() -> None:
