@@ -199,13 +199,13 @@ def polygons(geometry: geopandas.GeoSeries) -> geopandas.GeoSeries:
 def apply(transform: Affine, points: NDArray[Any]) -> NDArray[np.float64]:
     """Points, (points, 2), after an affine transformation."""
     x, y = points.T
-    return np.stack(
-        [
-            transform.a * x + transform.b * y + transform.c,
-            transform.d * x + transform.e * y + transform.f,
-        ],
-        axis=1,
-    )
+    moved = np.empty(points.shape)
+    rows = ((transform.a, transform.b, transform.c), (transform.d, transform.e, transform.f))
+    for to, (along, across, origin) in zip(moved.T, rows, strict=True):
+        np.multiply(x, along, out=to)
+        to += across * y
+        to += origin
+    return moved
 
 
 def moved(shapes: NDArray[np.object_], transform: Affine) -> NDArray[np.object_]:

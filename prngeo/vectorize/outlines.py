@@ -9,7 +9,6 @@ valid.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import shapely
@@ -31,27 +30,14 @@ class Rings:
     which ring is a hole.
 
     Attributes:
-        points: pixel corners (column, row), int64 (points, 2), every ring closed.
+        points: pixel corners (column, row), int32 (points, 2), every ring closed.
         ring_starts: first point of each ring and the end, int64 (rings + 1,).
         polygon_starts: first ring of each polygon and the end, int64 (polygons + 1,).
     """
 
-    points: Integers
+    points: Labels
     ring_starts: Integers
     polygon_starts: Integers
-
-    @property
-    def point_starts(self) -> Integers:
-        """First point of each polygon and the end, shape (polygons + 1,)."""
-        return self.ring_starts[self.polygon_starts]
-
-    @cached_property
-    def pixels(self) -> Integers:
-        """Area of each polygon in pixels, shape (polygons,)."""
-        x, y = self.points.T
-        steps = np.append(x[:-1] * np.diff(y), 0)
-        steps[self.ring_starts[1:] - 1] = 0
-        return np.abs(np.add.reduceat(steps, self.point_starts[:-1]))
 
     def noded(self) -> Rings:
         """With a point on each edge where corners of other polygons lie, as a coverage needs them."""
@@ -59,7 +45,7 @@ class Rings:
         inner[self.ring_starts[1:] - 1] = False
         places, points = [np.arange(len(self.points), dtype=float)], [self.points]
         for axis in (0, 1):
-            along, across = self.points[:, axis], self.points[:, 1 - axis]
+            along, across = self.points[:, axis].astype(np.int64), self.points[:, 1 - axis]
             pitch = int(along.max(initial=0)) + 2
             key = across * pitch + along
             known = np.unique(key)
@@ -68,7 +54,7 @@ class Rings:
             first = np.searchsorted(known, np.minimum(start, end), "right")
             of, node = stretches(first, np.searchsorted(known, np.maximum(start, end), "left"))
             places.append(edge[of] + (known[node] - start[of]) / (end - start)[of])
-            points.append(np.stack(np.divmod(known[node], pitch), 1)[:, :: -1 if axis == 0 else 1])
+            points.append(np.stack(np.divmod(known[node], pitch), 1)[:, :: -1 if axis == 0 else 1].astype(np.int32))
         place = np.concatenate(places)
         order = np.argsort(place)
         ring_starts = np.searchsorted(place[order], self.ring_starts)
@@ -98,7 +84,7 @@ def trace(runs: Runs, labels: Labels) -> Rings:
     place = starts[ring]
     place += rank
     del label, ring, rank
-    points = np.empty((starts[-1], 2), np.int64)
+    points = np.empty((starts[-1], 2), np.int32)
     points[place, 0] = x
     points[place, 1] = y
     points[starts[1:] - 1] = points[starts[:-1]]

@@ -124,7 +124,10 @@ class Plane:
         moved = np.empty(len(geometry), object)
         for piece in np.split(np.arange(len(geometry)), np.flatnonzero(np.diff(part)) + 1):
             some, geometry[piece] = geometry[piece], None
-            some = shapely.set_coordinates(some, apply(self.transform, shapely.get_coordinates(some)))
+            places = shapely.get_coordinates(some)
+            places = apply(self.transform, places)
+            some = shapely.set_coordinates(some, places)
+            del places
             moved[piece] = shapely.orient_polygons(some)
         return moved
 

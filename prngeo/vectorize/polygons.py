@@ -151,10 +151,14 @@ def polygon_batches(
     options.check()
     found = _find(mask_path, probability_path, changed_path, options)
     if options.simplify == 0 and not options.regularize and options.split is None:
-        for first, end, runs, labels in _batches(found.runs, found.labels):
-            geometry = exact_geometry(runs, labels, options.connectivity)
-            del runs, labels
-            yield _frame(geometry, found.rows(first, end), found.plane, options)
+        runs, labels, columns, plane = found.runs, found.labels, found.columns, found.plane
+        del found
+        bounds = _bounds(labels)
+        for first, end in bounds:
+            geometry = exact_geometry(*_between(runs, labels, first, end), options.connectivity)
+            if end == bounds[-1][1]:
+                del runs, labels  # the last object may be the largest
+            yield _frame(geometry, {name: column[first:end] for name, column in columns.items()}, plane, options)
     else:
         frame = _frame(_outlined(found, options), found.columns, found.plane, options)
         frame.attrs["left_whole"] = found.left_whole
@@ -178,10 +182,6 @@ class _Objects:
     columns: dict[str, NDArray[Any]]
     plane: Plane
     left_whole: int
-
-    def rows(self, first: int, end: int) -> dict[str, NDArray[Any]]:
-        """The columns of some polygons."""
-        return {name: column[first:end] for name, column in self.columns.items()}
 
 
 def _find(
@@ -235,12 +235,11 @@ def _outlined(found: _Objects, options: PolygonOptions) -> Geometries:
     return straighten(geometry, simple, wall_groups(runs, labels), plane.to_square, tolerance / plane.side)
 
 
-def _batches(runs: Runs, labels: Labels) -> Iterator[tuple[int, int, Runs, Labels]]:
-    """Batches of about `RUNS_AT_ONCE` runs, at least one: first polygon and end, its runs, their polygons from 0."""
+def _bounds(labels: Labels) -> list[tuple[int, int]]:
+    """First polygon and end of batches of about `RUNS_AT_ONCE` runs, at least one."""
     batch = (np.cumsum(np.bincount(labels)) - 1) // RUNS_AT_ONCE
     firsts = np.flatnonzero(np.diff(batch, prepend=-1)) if len(batch) else np.array([0])
-    for first, end in pairwise([*firsts.tolist(), len(batch)]):
-        yield first, end, *_between(runs, labels, first, end)
+    return list(pairwise([*firsts.tolist(), len(batch)]))
 
 
 def _between(runs: Runs, labels: Labels, first: int, end: int) -> tuple[Runs, Labels]:
@@ -299,7 +298,7 @@ def exact_geometry(runs: Runs, labels: Labels, connectivity: int) -> Geometries:
 def _outlines(runs: Runs, labels: Labels) -> Geometries:
     """Polygons of the runs of each label, made so many runs at a time that memory is that of the largest object."""
     found = [np.empty(0, object)]
-    found += [trace(own, numbers).geometry() for _, _, own, numbers in _batches(runs, labels)]
+    found += [trace(*_between(runs, labels, *bounds)).geometry() for bounds in _bounds(labels)]
     return np.concatenate(found)
 
 
