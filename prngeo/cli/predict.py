@@ -294,6 +294,7 @@ def predict(
         regularize=regularize,
         split=split,
         dask=dask,
+        apart=True,
     )
     import prngeo
 

@@ -14,6 +14,7 @@ from prngeo.inference.job import Job
 from prngeo.inference.options import Device, PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks
+from prngeo.inference.result import Peaks, own_peaks
 from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.progress import Report
 from prngeo.tiling.grid import Window
@@ -31,10 +32,14 @@ class Engine:
         facts: what computes: runtime, its version, device, precision, threads.
         compute: computes chunks of a job and keeps their parts; takes job, chunks, parts, the hidden folder of the run
             and who is told of every step.
+        release: lets go of what computes, where the next stages may need its memory; nothing is computed after that.
+        peaks: the largest memory that was used so far.
     """
 
     facts: dict[str, str | int]
     compute: Callable[[Job, list[Window], Parts, Path, Report], None]
+    release: Callable[[], None] = lambda: None
+    peaks: Callable[[], Peaks] = own_peaks
 
 
 @contextmanager
@@ -50,6 +55,12 @@ def open_engine(job: Job, hidden: Path, report: Report) -> Iterator[Engine]:
         UsageError: Dask is not installed, or its workers do not suit.
         PrngeoError: there is no Dask scheduler, or it has no workers.
     """
+    if job.options.dask is None and job.options.apart:
+        from prngeo.inference.apart import apart
+
+        with apart(job) as engine:
+            yield engine
+        return
     if job.options.dask is None:
         networks = load_networks(job.bundle, job.options)
         yield Engine(networks.facts(), functools.partial(compute_chunks, networks))

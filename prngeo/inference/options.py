@@ -46,6 +46,9 @@ class PredictOptions:
         chunk: side of a chunk in output pixels, a multiple of 512; chosen by memory if None. It changes no pixel.
         dask: run on Dask distributed: address of a scheduler such as tcp://host:8786, or local or local:N for N worker
             processes on this machine. It changes no pixel.
+        apart: the networks compute in a process of their own, which ends before the vectors of a large scene are made,
+            so that these have its memory; `dask` has its own. A script needs an `if __name__ == "__main__"` for it, as
+            multiprocessing imports it again; the command does it always. It changes no pixel.
     """
 
     model: str | Path = "prngeo-rgb"
@@ -71,6 +74,7 @@ class PredictOptions:
     split: float | None = None
     chunk: int | None = None
     dask: str | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
         for name, value, kind in (

@@ -20,7 +20,7 @@ from prngeo.inference.outputs import Kind, layer_names, project_name, raster_nam
 from prngeo.inference.project import write_scene_project
 from prngeo.inference.rasters import make_rasters
 from prngeo.inference.record import make_record
-from prngeo.inference.result import PredictResult, TargetSummary, peak_memory
+from prngeo.inference.result import PredictResult, TargetSummary
 from prngeo.inference.resume import PUBLISH, RunState, explained, moved_outputs, resume, run_identity
 from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
@@ -94,7 +94,7 @@ def predict(
         {name: TargetSummary(**summary) for name, summary in facts["targets"].items()},
         seconds,
         facts["share"] * job.scene.height * job.scene.width / 1e6 / seconds,
-        peak_memory(),
+        engine.peaks().memory,
         facts["warnings"],
     )
 
@@ -132,6 +132,7 @@ def _make(
     """Make all outputs in the hidden folder; returns what is to be known of them, ready for JSON."""
     warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
     rasters = make_rasters(job, engine.compute, hidden, report)
+    engine.release()
     if not any(count.valid for count in rasters.counts.values()):
         empty(hidden)
         raise UsageError(
@@ -147,7 +148,9 @@ def _make(
             raster = hidden / raster_name(job.scene.name, target.name, kind)
             names += [raster.name, write_sidecar(raster, raster_style(kind, target.name)).name]
     seconds = time.monotonic() - started
-    content = make_record(job, source, engine.facts, timings, rasters.resumed, summaries, seconds, warnings)
+    content = make_record(
+        job, source, engine.facts, timings, rasters.resumed, summaries, seconds, warnings, engine.peaks()
+    )
     unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, job.scene.path).warning
     warnings += [unnamed] if unnamed else []
     content["warnings"] = warnings

@@ -12,7 +12,7 @@ import rasterio
 
 from prngeo import __version__
 from prngeo.inference.job import Job
-from prngeo.inference.result import TargetSummary, peak_gpu_memory, peak_memory
+from prngeo.inference.result import Peaks, TargetSummary
 
 
 def make_record(
@@ -24,6 +24,7 @@ def make_record(
     summaries: dict[str, TargetSummary],
     seconds: float,
     warnings: list[str],
+    peaks: Peaks,
 ) -> dict[str, Any]:
     """Input, model, options, versions, timings and figures of a finished run, ready for JSON.
 
@@ -36,6 +37,7 @@ def make_record(
         summaries: target -> figures.
         seconds: wall-clock time so far.
         warnings: what the user was told of the scene.
+        peaks: the memory that was used.
     """
     scene, options = job.scene, job.options
     compute = dict(compute)
@@ -71,8 +73,8 @@ def make_record(
         "seconds": round(seconds, 2),
         "timings": {key: round(value, 2) for key, value in timings.items()},
         "chunks": {"side": job.memory.chunk, "total": len(job.chunks()), "resumed": resumed},
-        "peak_memory_bytes": peak_memory(),
-        "peak_gpu_memory_bytes": peak_gpu_memory(),
+        "peak_memory_bytes": peaks.memory,
+        "peak_gpu_memory_bytes": peaks.gpu,
         "versions": {
             "prngeo": __version__,
             "python": platform.python_version(),

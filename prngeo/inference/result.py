@@ -48,7 +48,7 @@ class PredictResult:
         targets: target -> summary.
         seconds: wall-clock time.
         megapixels_per_second: scene pixels (in millions) a second.
-        peak_memory: largest resident memory of the process so far in bytes.
+        peak_memory: largest resident memory of the process, and of that of the networks, so far in bytes.
         warnings: what a user should know of the scene.
     """
 
@@ -63,6 +63,24 @@ class PredictResult:
     megapixels_per_second: float
     peak_memory: int
     warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The largest memory that was used so far.
+
+    Attributes:
+        memory: resident, bytes.
+        gpu: that torch's arrays took on an NVIDIA GPU, bytes; 0 if none was used.
+    """
+
+    memory: int
+    gpu: int
+
+
+def own_peaks() -> Peaks:
+    """Of this process."""
+    return Peaks(peak_memory(), peak_gpu_memory())
 
 
 def peak_memory() -> int:

@@ -18,7 +18,7 @@ from prngeo.inference.job import Job
 from prngeo.models.bundle import CARD
 from prngeo.progress import Progress, Report
 
-WITHOUT_EFFECT = ("model", "device", "max_memory", "scratch", "overwrite", "chunk", "dask")
+WITHOUT_EFFECT = ("model", "device", "max_memory", "scratch", "overwrite", "chunk", "dask", "apart")
 """Options that change no result, or whose effect is told by another entry of the identity."""
 PUBLISH = "publish"
 """The step after which all outputs are finished and only have to be moved."""

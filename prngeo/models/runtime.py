@@ -87,7 +87,7 @@ class Runtime:
         """What computes, for the record of a run."""
         return {
             "runtime": "torch",
-            "version": torch.__version__,
+            "version": str(torch.__version__),  # it is an object of torch
             "device": self.compute.device,
             "precision": self.compute.precision,
             "threads": torch.get_num_threads(),
