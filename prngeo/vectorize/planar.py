@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prngeo.vectorize.web import along
 
 Floats = NDArray[np.float64]
+Geometries = NDArray[np.object_]
 
 SAME_PLACE = 1e-6
 """Lines are not cut into pieces shorter than this, in their own unit."""
@@ -28,11 +29,8 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
     if not lines:
         return [], []
     geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
-    one, other = shapely.STRtree(geometry).query(geometry, predicate="intersects")
-    one, other = one[one < other], other[one < other]
-    ends = np.array([shapely.multipoints(line[[0, -1]]) for line in lines], dtype=object)
-    shared = shapely.intersection(ends[one], ends[other])
-    met = shapely.difference(shapely.intersection(geometry[one], geometry[other]), shared)
+    one, other = near(geometry)
+    met = meetings(geometry[one], geometry[other])
     cuts: dict[int, list[Floats]] = {}
     for index in np.flatnonzero(~shapely.is_empty(met)).tolist():
         places = shapely.get_coordinates(met[index])
@@ -45,6 +43,22 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
         pieces += parts
         source += [number] * len(parts)
     return pieces, source
+
+
+def near(lines: Geometries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of lines that have a point in common, each pair once: the numbers of one and the other."""
+    one, other = shapely.STRtree(lines).query(lines, predicate="intersects")
+    return one[one < other], other[one < other]
+
+
+def meetings(one: Geometries, other: Geometries) -> Geometries:
+    """Where pairs of lines meet other than in ends of both, object array (pairs,); empty where they do not."""
+    ends, others = (
+        np.array([shapely.multipoints(shapely.get_coordinates(line)[[0, -1]]) for line in lines], dtype=object)
+        for lines in (one, other)
+    )
+    shared = shapely.intersection(ends, others)
+    return np.asarray(shapely.difference(shapely.intersection(one, other), shared), object)
 
 
 def cut(line: Floats, places: Floats) -> list[Floats]:

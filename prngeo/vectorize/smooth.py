@@ -6,12 +6,16 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from prngeo.vectorize.planar import meetings, near
 from prngeo.vectorize.web import RADIUS, along
 
 Floats = NDArray[np.float64]
+Geometries = NDArray[np.object_]
 
 SMOOTH = 2.0
 """Metres along a line that are averaged."""
+FINER, LEAST = 4, 64
+"""A line that clashes with another is simplified by a tolerance so many times smaller, and not at all by the last."""
 
 
 def smoothed(points: Floats, ends: Floats, step: float, tolerance: float) -> Floats:
@@ -58,12 +62,32 @@ def thinned(line: Floats, tolerance: float) -> Floats:
 
 
 def simplified(lines: list[Floats], tolerance: float) -> list[Floats]:
-    """Lines with fewer points, all within the tolerance, that cross nothing they did not cross before."""
-    if not lines:
-        return []
-    whole = shapely.multilinestrings([shapely.linestrings(line) for line in lines])
-    simple = shapely.simplify(whole, tolerance, preserve_topology=True)
-    return [shapely.get_coordinates(part) for part in shapely.get_parts(simple)]
+    """Lines with fewer points (Douglas and Peucker 1973), within the tolerance, that meet only what they met before.
+
+    Lines that would meet others, or themselves, are simplified less, down to what they were. (GEOS keeps the topology
+    of many lines in a time that grows with the square of their number.)
+    """
+    before = np.array([shapely.linestrings(line) for line in lines], dtype=object)
+    within = np.full(len(lines), tolerance)
+    after = before
+    while True:
+        changed = within > tolerance / LEAST
+        after = np.where(changed, shapely.simplify(before, within, preserve_topology=False), before)
+        wrong = _clashing(before, after)
+        if not len(wrong):
+            return [shapely.get_coordinates(line) for line in after]
+        within[wrong] /= FINER
+
+
+def _clashing(before: Geometries, after: Geometries) -> NDArray[np.intp]:
+    """Lines that meet others, or themselves, where they did not before."""
+    one, other = near(after)
+    met = ~shapely.is_empty(meetings(after[one], after[other]))
+    one, other = one[met], other[met]
+    new = shapely.is_empty(meetings(before[one], before[other]))
+    bent = shapely.is_simple(before) & (~shapely.is_simple(after) | (shapely.length(after) == 0))
+    bent &= shapely.length(before) > 0
+    return np.unique(np.concatenate([one[new], other[new], np.flatnonzero(bent)]))
 
 
 def mean_width(points: Floats, radii: tuple[float, float]) -> float:

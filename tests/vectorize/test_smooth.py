@@ -3,7 +3,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prngeo.vectorize.smooth import thinned
+from prngeo.vectorize.smooth import simplified, thinned
 
 
 @settings(deadline=None)
@@ -22,3 +22,50 @@ def test_a_straight_line_is_its_ends_and_a_loop_stays_one():
     ring = np.stack([np.cos(turn), np.sin(turn)], 1)
     ring[-1] = ring[0]
     assert 8 < len(thinned(ring, 0.01)) < 60
+
+
+def met(lines):
+    """Pairs of lines with a point in common."""
+    drawn = [shapely.linestrings(line) for line in lines]
+    return {(i, j) for i in range(len(drawn)) for j in range(i) if drawn[i].intersects(drawn[j])}
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.floats(0.1, 3), st.integers(0, 99))
+def test_simplified_lines_meet_no_others_than_before_and_stay_near(count, tolerance, seed):
+    random = np.random.default_rng(seed)
+    x = np.linspace(0, 20, 41)
+    wave = random.normal(0, 1.5, 41)
+    lines = [np.stack([x, wave + 0.3 * number], 1) for number in range(count)]
+    lines.append(np.stack([np.full(30, 10.2), np.linspace(-3, count, 30)], 1))
+    simple = simplified(lines, tolerance)
+    assert met(simple) == met(lines)
+    assert sum(map(len, simple)) < sum(map(len, lines))
+    for line, before in zip(simple, lines, strict=True):
+        assert (line[[0, -1]] == before[[0, -1]]).all()
+        assert shapely.hausdorff_distance(shapely.linestrings(line), shapely.linestrings(before)) <= tolerance + 1e-9
+
+
+def test_a_line_is_simplified_less_where_it_would_cross_another():
+    bent = np.array([(0.0, 0.0), (5.0, 1.0), (10.0, 0.0)])
+    below = np.array([(5.0, 0.2), (5.0, -9.0)])
+    assert len(simplified([bent], 2.0)[0]) == 2
+    (kept, _), alone = simplified([bent, below], 2.0), simplified([bent, below - (0, 1)], 2.0)
+    assert len(kept) == 3
+    assert len(alone[0]) == 2
+
+
+def test_small_loops_and_two_roads_between_the_same_places_stay_apart():
+    turn = np.linspace(0, 2 * np.pi, 30)
+    loop = np.stack([np.cos(turn), np.sin(turn)], 1)
+    loop[-1] = loop[0]
+    bow = np.stack([np.linspace(10, 20, 30), np.sin(np.linspace(0, np.pi, 30))], 1)
+    simple = [shapely.linestrings(line) for line in simplified([loop, bow, bow * (1, -1)], 5.0)]
+    assert simple[0].is_closed
+    assert simple[0].is_simple
+    assert simple[0].length > 4
+    assert not simple[1].covers(simple[2])
+
+
+def test_nothing_is_simplified_to_nothing():
+    assert simplified([], 1.0) == []
