@@ -55,6 +55,7 @@ def check(
         overlap=overlap,
         tta=tta,
         max_memory=parse_memory(max_memory),
+        apart=True,
     )
     if not _show(scene, options, as_json):
         raise typer.Exit(1)

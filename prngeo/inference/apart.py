@@ -36,8 +36,8 @@ from prngeo.raster.scaling import Stretch
 from prngeo.raster.source import remote_options
 from prngeo.tiling.grid import Window
 
-LARGE = 8192**2
-"""Pixels of a scene from which on the process ends before there are vectors; else it waits for the next scene."""
+LARGE = 2048**2
+"""Pixels of a scene from which on the process ends once they are computed; else it waits for the next scene."""
 PATIENCE = 60
 """Seconds in which it finishes the chunks that it is writing when it is to end."""
 PR_SET_PDEATHSIG = 1
@@ -58,7 +58,7 @@ def apart(job: Job) -> Iterator[Engine]:
     process, options = _process, job.options
     try:
         facts = process.call(_facts, options)
-        large = job.scene.height * job.scene.width > LARGE
+        large = job.scene.height * job.scene.width >= LARGE
         yield Engine(facts, partial(_order, process), process.end if large else _nothing, process.peaks)
     except BaseException:
         process.end()

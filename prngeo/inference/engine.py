@@ -32,7 +32,7 @@ class Engine:
         facts: what computes: runtime, its version, device, precision, threads.
         compute: computes chunks of a job and keeps their parts; takes job, chunks, parts, the hidden folder of the run
             and who is told of every step.
-        release: lets go of what computes, where the next stages may need its memory; nothing is computed after that.
+        release: lets go of what computes, as the next stages may need its memory; nothing is computed after that.
         peaks: the largest memory that was used so far.
     """
 

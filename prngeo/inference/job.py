@@ -64,9 +64,8 @@ class Job:
             UsageError: they do not fit into the memory that the run may use.
         """
         shape = (self.scene.model_height, self.scene.model_width)
-        factor = min(self.resampling.factor)
-        memory = plan_memory(self.options.max_memory, self.card, shape, self.tile, self.overlap, side, factor)
-        return replace(self, memory=memory)
+        factor, options = min(self.resampling.factor), self.options
+        return replace(self, memory=_planned(options, self.card, shape, self.tile, self.overlap, side, factor))
 
     def chunks(self) -> list[Window]:
         """The chunks to compute, in row-major order; those outside the area of interest are left out."""
@@ -171,8 +170,21 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             refine=refine,
             tile=tile,
             overlap=overlap,
-            memory=plan_memory(options.max_memory, card, shape, tile, overlap, options.chunk, min(resampling.factor)),
+            memory=_planned(options, card, shape, tile, overlap, options.chunk, min(resampling.factor)),
         )
+
+
+def _planned(
+    options: PredictOptions,
+    card: Card,
+    shape: tuple[int, int],
+    tile: int,
+    overlap: int,
+    chunk: int | None,
+    factor: float,
+) -> MemoryPlan:
+    apart = options.apart and options.dask is None
+    return plan_memory(options.max_memory, card, shape, tile, overlap, chunk, factor, apart)
 
 
 def _on_drawing(scene: Scene) -> Affine:

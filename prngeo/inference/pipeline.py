@@ -131,8 +131,7 @@ def _make(
 ) -> dict[str, Any]:
     """Make all outputs in the hidden folder; returns what is to be known of them, ready for JSON."""
     warnings = [*position_warnings(job.scene, job.card), *scene_warnings(job.scene, job.card)]
-    rasters = make_rasters(job, engine.compute, hidden, report)
-    engine.release()
+    rasters = make_rasters(job, engine, hidden, report)
     if not any(count.valid for count in rasters.counts.values()):
         empty(hidden)
         raise UsageError(

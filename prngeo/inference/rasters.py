@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prngeo.files import Finished, file_hash, scratch_folder
 from prngeo.inference.chunks import PixelCounts, chunk_result
@@ -22,6 +21,9 @@ from prngeo.raster.cog import RasterSpec, finish_cog
 from prngeo.raster.retry import PatientSource, patiently
 from prngeo.raster.store import TileStore
 from prngeo.tiling.grid import Window
+
+if TYPE_CHECKING:
+    from prngeo.inference.engine import Engine
 
 CHANGED = "changed"
 """Beside the kinds of output rasters: where the refiner changed the mask. It is needed until there are polygons."""
@@ -87,10 +89,8 @@ class Rasters:
     resumed: int
 
 
-def make_rasters(
-    job: Job, compute: Callable[[Job, list[Window], Parts, Path, Report], None], hidden: Path, report: Report
-) -> Rasters:
-    """Compute the chunks that are missing and finish the COGs in the hidden folder.
+def make_rasters(job: Job, engine: Engine, hidden: Path, report: Report) -> Rasters:
+    """Compute the chunks that are missing, let go of what computes, and finish the COGs in the hidden folder.
 
     Raises:
         PrngeoError: the scene cannot be read, or a raster not be written.
@@ -107,7 +107,8 @@ def make_rasters(
     for note in _notes(finished, len(chunks), len(missing), len(damaged)):
         report(Progress(job.scene.name, "segment", note=note))
     if missing:
-        compute(job, missing, parts, hidden, report)
+        engine.compute(job, missing, parts, hidden, report)
+    engine.release()
     timings = {"segment_and_refine": time.monotonic() - started}
     started = time.monotonic()
     counts = {target.name: PixelCounts() for target in job.targets}

@@ -8,7 +8,7 @@ import pytest
 
 from prngeo.errors import UsageError
 from prngeo.inference.local import WRITE_BEHIND
-from prngeo.inference.memory import CHUNKS, estimate, gdal_cache, plan_memory, refuse_full, waiting_bytes
+from prngeo.inference.memory import CHUNKS, COMMAND, estimate, gdal_cache, plan_memory, refuse_full, waiting_bytes
 from prngeo.inference.mosaic import Mosaic
 from prngeo.models.card import Card, GraphsCard, NetworkCard, RefinerCard, TargetCard
 from prngeo.raster.store import TileStore
@@ -74,6 +74,13 @@ def test_an_exported_model_needs_less_as_it_brings_no_torch():
     with pytest.raises(UsageError):
         plan_memory(900 * MIB, card(), (4000, 4000), 512, 128)
     assert plan_memory(900 * MIB, exported, (4000, 4000), 512, 128).peak <= 900 * MIB
+
+
+def test_the_command_counts_beside_a_process_of_its_networks():
+    one, two = (plan_memory(2 * GIB, card(), (4000, 4000), 512, 128, apart=apart) for apart in (False, True))
+    assert two.peak - two.store == one.peak - one.store + COMMAND
+    with pytest.raises(UsageError, match="at least"):
+        plan_memory(one.peak - one.store, card(), (4000, 4000), 512, 128, apart=True)
 
 
 class Held(TileStore):
