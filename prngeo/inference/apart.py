@@ -31,7 +31,7 @@ from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks
 from prngeo.inference.result import Peaks, own_peaks
 from prngeo.models.bundle import open_bundle
-from prngeo.progress import Report
+from prngeo.progress import Report, silent
 from prngeo.raster.scaling import Stretch
 from prngeo.raster.source import remote_options
 from prngeo.tiling.grid import Window
@@ -81,29 +81,36 @@ class _Process:
     def alive(self) -> bool:
         return not self._connection.closed and self._process.is_alive()
 
-    def call(self, function: Callable[..., Any], *arguments: Any, report: Report | None = None) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, report: Report = silent) -> Any:
         """What a function of this module returns there; its first argument is a function that reports from there.
 
         Raises:
             PrngeoError: the process ended.
             Exception: what the function raised there.
         """
-        try:
+        with self._told_if_it_ended():
             self._connection.send((function, arguments))
-            while not isinstance(said := self._connection.recv(), _Answer):
-                assert report is not None
-                report(said)
+            said = self._connection.recv()
+        while not isinstance(said, _Answer):
+            report(said)
+            with self._told_if_it_ended():
+                said = self._connection.recv()
+        here = psutil.Process().memory_info().rss
+        self._seen = Peaks(max(self._seen.memory, here + said.peaks.memory), max(self._seen.gpu, said.peaks.gpu))
+        if said.error is not None:
+            raise said.error
+        return said.value
+
+    @contextmanager
+    def _told_if_it_ended(self) -> Iterator[None]:
+        try:
+            yield
         except (EOFError, OSError) as error:
             self._process.join(PATIENCE)
             raise PrngeoError(
                 f"The process that runs the networks ended by itself (exit code {self._process.exitcode}). If the "
                 "system stopped it for want of memory, pass a smaller --max-memory, or --device cpu if its driver did."
             ) from error
-        here = psutil.Process().memory_info().rss
-        self._seen = Peaks(max(self._seen.memory, here + said.peaks.memory), max(self._seen.gpu, said.peaks.gpu))
-        if said.error is not None:
-            raise said.error
-        return said.value
 
     def peaks(self) -> Peaks:
         """Of both processes together."""
@@ -141,6 +148,7 @@ def _serve(connection: Connection) -> None:
             try:
                 value = function(connection.send, *arguments)
             except (PrngeoError, OSError) as error:
+                error.add_note("".join(traceback.format_exception(error)))
                 failed = error
             except Exception as error:
                 failed = RuntimeError("".join(traceback.format_exception(error)))
