@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -72,7 +73,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _interrupts_ignored():  # as the process begins, until it does so itself
+        # It ignores Ctrl-C from the beginning, and knows nothing of the program that this process runs.
+        with _interrupts_ignored(), _no_program():
             self._process.start()
         theirs.close()
         self._seen = Peaks(0, 0)
@@ -185,6 +187,16 @@ def _compute(
 
 def _nothing() -> None:
     pass
+
+
+@contextmanager
+def _no_program() -> Iterator[None]:
+    """A process that is started meanwhile does not import the program again, which may have no `__name__` guard."""
+    program, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 @contextmanager

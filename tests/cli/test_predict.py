@@ -78,6 +78,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
         regularize=True,
         split=0.2,
         dask="tcp://host:8786",
+        apart=True,
     )
 
 
@@ -248,7 +249,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path
     scene = write_scene(tmp_path / "large.tif", 1100, 1100)
     out, hidden = tmp_path / "out", tmp_path / "out" / ".large.prngeo"
     # With this little memory chunks are small.
-    options = ("-o", out, "-m", tiny_model, "--target", "buildings", "--max-memory", "1200MB")
+    options = ("-o", out, "-m", tiny_model, "--target", "buildings", "--max-memory", "1440MB")
     command = [sys.executable, "-m", "prngeo", "predict", scene, *options, "--progress", "json"]
     process = subprocess.Popen(
         [str(part) for part in command],

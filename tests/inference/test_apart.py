@@ -147,9 +147,14 @@ def test_a_run_whose_process_dies_or_that_is_interrupted_keeps_its_chunks(
     same(here, there)
 
 
-def test_the_command_has_no_torch_of_its_own(tmp_path: Path, tiny_model: Path, scene: Path) -> None:
+def test_the_command_has_no_torch_of_its_own_also_in_a_program_without_a_guard(
+    tmp_path: Path, tiny_model: Path, scene: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(COMMAND)
     arguments = ["predict", str(scene), "-o", str(tmp_path), "-m", str(tiny_model), "--device", "cpu"]
-    ran = subprocess.run([sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(prngeo.__file__).parents[1])}
+    ran = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "scene.gpkg").exists()
 

@@ -39,7 +39,7 @@ def test_simplified_lines_meet_no_others_than_before_and_stay_near(count, tolera
     lines = [np.stack([x, wave + 0.3 * number], 1) for number in range(count)]
     lines.append(np.stack([np.full(30, 10.2), np.linspace(-3, count, 30)], 1))
     simple = simplified(lines, tolerance)
-    assert met(simple) == met(lines)
+    assert met(simple) <= met(lines)
     assert sum(map(len, simple)) < sum(map(len, lines))
     for line, before in zip(simple, lines, strict=True):
         assert (line[[0, -1]] == before[[0, -1]]).all()
