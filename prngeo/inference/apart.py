@@ -26,7 +26,7 @@ import rasterio
 from prngeo.errors import PrngeoError
 from prngeo.inference.engine import Engine, load_networks
 from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import gdal_cache
+from prngeo.inference.memory import gdal_cache, keep_freed
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks
@@ -139,6 +139,7 @@ class _Answer:
 
 def _serve(connection: Connection) -> None:
     """Call functions until the other end is closed."""
+    keep_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides what Ctrl-C means
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

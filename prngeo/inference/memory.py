@@ -173,7 +173,7 @@ def keep_freed() -> None:
     """Let freed memory be used again, up to what a batch of tiles takes.
 
     Dask starts its workers with MALLOC_TRIM_THRESHOLD_, by which every large array comes from the system and goes back
-    there: torch takes twice as long then.
+    there: torch takes twice as long then. In a process of the networks alone it takes a tenth longer without this.
     """
     _call_c_library("mallopt", M_MMAP_THRESHOLD, 64 << 20)
     _call_c_library("mallopt", M_TRIM_THRESHOLD, 512 << 20)
