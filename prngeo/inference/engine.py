@@ -55,7 +55,7 @@ def open_engine(job: Job, hidden: Path, report: Report) -> Iterator[Engine]:
         UsageError: Dask is not installed, or its workers do not suit.
         PrngeoError: there is no Dask scheduler, or it has no workers.
     """
-    if job.options.dask is None and job.options.apart:
+    if job.options.beside:
         from prngeo.inference.apart import apart
 
         with apart(job) as engine:

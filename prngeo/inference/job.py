@@ -64,8 +64,10 @@ class Job:
             UsageError: they do not fit into the memory that the run may use.
         """
         shape = (self.scene.model_height, self.scene.model_width)
-        factor, options = min(self.resampling.factor), self.options
-        return replace(self, memory=_planned(options, self.card, shape, self.tile, self.overlap, side, factor))
+        factor, budget, beside = min(self.resampling.factor), self.options.max_memory, self.options.beside
+        return replace(
+            self, memory=plan_memory(budget, self.card, shape, self.tile, self.overlap, side, factor, beside)
+        )
 
     def chunks(self) -> list[Window]:
         """The chunks to compute, in row-major order; those outside the area of interest are left out."""
@@ -170,21 +172,17 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             refine=refine,
             tile=tile,
             overlap=overlap,
-            memory=_planned(options, card, shape, tile, overlap, options.chunk, min(resampling.factor)),
+            memory=plan_memory(
+                options.max_memory,
+                card,
+                shape,
+                tile,
+                overlap,
+                options.chunk,
+                min(resampling.factor),
+                options.beside,
+            ),
         )
-
-
-def _planned(
-    options: PredictOptions,
-    card: Card,
-    shape: tuple[int, int],
-    tile: int,
-    overlap: int,
-    chunk: int | None,
-    factor: float,
-) -> MemoryPlan:
-    apart = options.apart and options.dask is None
-    return plan_memory(options.max_memory, card, shape, tile, overlap, chunk, factor, apart)
 
 
 def _on_drawing(scene: Scene) -> Affine:

@@ -75,6 +75,11 @@ class PredictOptions:
     dask: str | None = None
     apart: bool = False
 
+    @property
+    def beside(self) -> bool:
+        """The networks compute in one process beside this one: `apart`, and not with Dask."""
+        return self.apart and self.dask is None
+
     def __post_init__(self) -> None:
         for name, value, kind in (
             ("--device", self.device, Device),
