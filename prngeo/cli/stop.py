@@ -5,7 +5,9 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from types import FrameType
 from typing import NoReturn
 
@@ -38,9 +40,30 @@ def stop_at_end_of_input() -> None:
 
 def _wait() -> None:
     try:
-        while os.read(0, 1024):
-            pass
+        _wait_for_end()
     except OSError:
         return  # there is no standard input
     _cancelled.set()
     _thread.interrupt_main(signal.SIGTERM)
+
+
+if sys.platform == "win32":
+
+    def _wait_for_end() -> None:
+        # A read that waits would also hold up each process that is started meanwhile, and imports of NumPy.
+        import _winapi
+        import msvcrt
+
+        handle = msvcrt.get_osfhandle(0)
+        try:
+            while True:
+                os.read(0, _winapi.PeekNamedPipe(handle, 0)[0])
+                time.sleep(0.2)
+        except BrokenPipeError:
+            return
+
+else:
+
+    def _wait_for_end() -> None:
+        while os.read(0, 1024):
+            pass

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
 from prngeo.inference.chunks import Resampling, TargetPlan
-from prngeo.inference.memory import MemoryPlan, plan_memory
+from prngeo.inference.memory import MemoryPlan, gdal_cache, plan_memory
 from prngeo.inference.mosaic import Mosaic, Networks, Source
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import KINDS, Kind
@@ -23,6 +23,7 @@ from prngeo.raster.aoi import Aoi
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.scaling import Scaling
 from prngeo.raster.scene import Scene, open_scene
+from prngeo.raster.source import remote_options
 from prngeo.raster.store import TileStore
 from prngeo.tiling.grid import Grid, Window
 
@@ -105,6 +106,11 @@ class Job:
 
     def _model_valid(self, window: Window) -> NDArray[np.bool_]:
         return self.scene.read(window)[1]
+
+
+def gdal_settings(options: PredictOptions) -> dict[str, str | int]:
+    """GDAL's settings for a run, as rasterio.Env takes them."""
+    return remote_options() | {"GDAL_CACHEMAX": gdal_cache(options.max_memory)}
 
 
 def open_for_model(scene: str | Path, card: Card, options: PredictOptions) -> Scene:

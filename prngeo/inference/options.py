@@ -47,7 +47,8 @@ class PredictOptions:
         dask: run on Dask distributed: address of a scheduler such as tcp://host:8786, or local or local:N for N worker
             processes on this machine. It changes no pixel.
         apart: the networks compute in a process of their own, which ends before the vectors of a large scene are made,
-            so that these have its memory; `dask` has its own. The command does it always. It changes no pixel.
+            so that these have its memory, and else stays for the next scene until the program ends; `dask` has its
+            own. The command does it always. It changes no pixel. Scenes in /vsimem/ cannot be read so.
     """
 
     model: str | Path = "prngeo-rgb"

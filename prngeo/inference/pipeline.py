@@ -13,8 +13,8 @@ import rasterio
 from prngeo.errors import UsageError
 from prngeo.files import Finished, empty, file_hash, publish, refuse_existing, refuse_inputs, staging, staging_folder
 from prngeo.inference.engine import Engine, open_engine
-from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import estimate, gdal_cache, refuse_full
+from prngeo.inference.job import Job, gdal_settings, prepare
+from prngeo.inference.memory import estimate, refuse_full
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import Kind, layer_names, project_name, raster_name, raster_style
 from prngeo.inference.project import write_scene_project
@@ -26,7 +26,6 @@ from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import style_path, write_sidecar
-from prngeo.raster.source import remote_options
 from prngeo.vectorize.write import style_paths, vector_paths
 
 
@@ -60,8 +59,7 @@ def predict(
     """
     started = time.monotonic()
     options = options or PredictOptions()
-    settings = remote_options() | {"GDAL_CACHEMAX": gdal_cache(options.max_memory)}
-    with rasterio.Env(**settings), prepare(scene, output, options) as job:
+    with rasterio.Env(**gdal_settings(options)), prepare(scene, output, options) as job:
         outputs = _Outputs.of(job)
         paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
         before = None if options.overwrite else RunState.read(hidden)

@@ -19,14 +19,14 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from prngeo import __version__
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.inference.engine import load_networks
-from prngeo.inference.job import Job, prepare
-from prngeo.inference.memory import gdal_cache, keep_freed
+from prngeo.inference.job import Job, gdal_settings, prepare
+from prngeo.inference.memory import keep_freed
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks, part_specs
 from prngeo.progress import Progress
 from prngeo.raster.scaling import Stretch
-from prngeo.raster.source import is_remote, remote_options
+from prngeo.raster.source import is_remote
 from prngeo.tiling.grid import Window
 
 Facts = tuple[tuple[str, str | int], ...]
@@ -110,7 +110,7 @@ def compute_block(run: Run, chunks: list[Window]) -> int:
         UsageError: this worker computes otherwise than the others.
         PrngeoError: the run was given up, or see `compute_chunks`.
     """
-    with _at_work, rasterio.Env(**remote_options()):
+    with _at_work, rasterio.Env(**gdal_settings(run.options)):
         _, job, facts = _opened(run)
         if facts != run.facts:
             raise UsageError(f"{_here()} joined the run and computes otherwise: {told(facts)}, not {told(run.facts)}.")
@@ -139,7 +139,7 @@ def _opened(run: Run) -> tuple[ExitStack, Job, Facts]:
     stack = ExitStack()
     model = _model_folder(get_worker(), run.token)
     options = replace(run.options, model=model, scratch=run.options.scratch or model)
-    with rasterio.Env(**remote_options(), GDAL_CACHEMAX=gdal_cache(options.max_memory)):
+    with rasterio.Env(**gdal_settings(options)):
         job = stack.enter_context(prepare(run.scene, run.folder, options))
     if run.stretch is not None:
         job.scene.stretch = run.stretch

@@ -249,8 +249,9 @@ class Scene:
 
         Returns:
             `path`, with `size_bytes` and `sha256` for a local file (the archive's, for a file inside one), or with
-            `etag` and `size` for a remote one where the server tells them. Of a VRT, `sources` holds the same of
-            each file that it draws from, and `sha256` covers them. A URL comes without password and query.
+            `etag` and `size` for a remote one where the server tells them. Where its pixels are in other files, too (a
+            VRT, a mask or overviews beside it), `sources` holds the same of each, and `sha256` covers them. A URL comes
+            without password and query.
         """
         return identity(self.path, self._dataset)
 

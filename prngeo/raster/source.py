@@ -155,18 +155,22 @@ def gdal_name(path: str, dataset: DatasetReader) -> str:
 def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     """What tells this input from another: a hash for local files, ETag and size for remote ones.
 
-    Of a file in an archive, the archive is hashed. A VRT comes with the files that it draws from; its own hash is
-    over its text and what is told of them.
+    Of a file in an archive, the archive is hashed. A file comes with others that its pixels are in: a VRT's sources, a
+    mask or overviews beside it, and then its hash is over its own content and what is told of them. Files of
+    statistics (.aux.xml), which viewers leave behind, are none of them.
 
     Returns:
         `path` (absolute for a file), with `size_bytes` and `sha256` (local) or `etag` and `size` (remote, where the
-        server tells), and of a VRT `sources`, a list of the same.
+        server tells), and where there are other files `sources`, a list of the same.
     """
     found = _file_identity(path)
     file = _local_file(path)
-    if dataset.driver != "VRT" or file is None or "sha256" not in found:
+    if file is None or "sha256" not in found:
         return found
-    sources = [_file_identity(name) for name in sorted(dataset.files) if Path(name) != file]
+    others = [name for name in sorted(dataset.files) if _local_file(name) != file and not name.endswith(".aux.xml")]
+    if not others:
+        return found
+    sources = [_file_identity(name) for name in others]
     facts = json.dumps([{key: value for key, value in source.items() if key != "path"} for source in sources])
     digest = hashlib.sha256((found["sha256"] + facts).encode()).hexdigest()
     return found | {"sha256": digest, "sources": sources}

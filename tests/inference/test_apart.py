@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from _thread import interrupt_main
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import pytest
+from rasterio.io import MemoryFile
 
 import prngeo
 from prngeo import PredictOptions, PrngeoError, UsageError
@@ -109,19 +114,101 @@ def fail(report: Report) -> None:
     raise ValueError("a defect")
 
 
+def exhaust(report: Report) -> None:
+    raise MemoryError
+
+
+class UnsendableError(Exception):
+    """It cannot be pickled."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"It belongs to {name}.", lambda: None)
+
+
+def fail_otherwise(report: Report) -> None:
+    raise UnsendableError("a library")
+
+
 def die(report: Report) -> None:
     os._exit(3)
+
+
+def be_killed(report: Report) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait(report: Report) -> None:
+    report(Progress("scene", "segment", note="waiting"))
+    time.sleep(600)
 
 
 def test_errors_come_out_as_they_are_and_defects_with_their_traceback() -> None:
     process = apart._Process()
     with pytest.raises(UsageError, match="It has another size"):
         process.call(refuse)
-    with pytest.raises(RuntimeError, match=r"(?s)in fail.*ValueError: a defect"):
+    with pytest.raises(ValueError, match="a defect") as caught:
         process.call(fail)
-    with pytest.raises(PrngeoError, match=r"ended by itself \(exit code 3\).*--max-memory"):
+    assert "in fail" in caught.value.__notes__[0]
+    with pytest.raises(MemoryError):
+        process.call(exhaust)
+    with pytest.raises(RuntimeError, match=r"UnsendableError: .*It belongs to a library"):
+        process.call(fail_otherwise)
+    with pytest.raises(PrngeoError, match=r"ended by itself \(exit code 3\).*printed before"):
         process.call(die)
     assert not process.alive
+    with pytest.raises(PrngeoError, match=r"ended by itself \(exit code -9\).*--max-memory"):
+        apart._Process().call(be_killed)
+
+
+def test_a_run_that_is_to_end_does_not_wait_for_a_process_that_loads_the_networks() -> None:
+    process = apart._Process()
+    with pytest.raises(KeyboardInterrupt):
+        process.call(wait, report=lambda _: Timer(0.5, interrupt_main).start())
+    process.end()
+    assert process._process.exitcode == -signal.SIGKILL
+
+
+def test_every_run_is_in_the_current_folder_of_the_program(
+    tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day, seed in ("monday", 1), ("tuesday", 2):
+        (tmp_path / day).mkdir()
+        write_scene(tmp_path / day / "scene.tif", seed=seed)
+        monkeypatch.chdir(tmp_path / day)
+        there = prngeo.predict("scene.tif", "there", options)
+        same(prngeo.predict("scene.tif", "here", replace(options, apart=False)), there)
+
+
+def test_threads_have_processes_of_their_own_of_which_one_stays(
+    tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(prngeo.predict, scene, tmp_path / name, options) for name in ("one", "two")]
+        for run in runs:
+            same(here, run.result())
+    assert len(networks()) == 1
+    same(here, prngeo.predict(scene, tmp_path / "three", options))
+
+
+def test_what_only_this_process_sees_and_a_process_that_may_have_no_children_are_refused(
+    tmp_path: Path, options: PredictOptions, scene: Path
+) -> None:
+    with MemoryFile(scene.read_bytes()) as file, pytest.raises(UsageError, match="leave `apart` out"):
+        prngeo.predict(file.name, tmp_path, options)
+    with get_context("spawn").Pool(1) as pool, pytest.raises(UsageError, match="worker of a pool"):
+        pool.apply(prngeo.predict, (scene, tmp_path, options))
+
+
+def test_a_fork_does_not_use_the_process_of_its_parent(
+    tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
+) -> None:
+    prngeo.predict(scene, tmp_path / "one", options)
+    assert apart._process is not None
+    assert apart._process.alive
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if not apart._process.alive else 1)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, None])
@@ -147,14 +234,19 @@ def test_a_run_whose_process_dies_or_that_is_interrupted_keeps_its_chunks(
     same(here, there)
 
 
-def test_the_command_has_no_torch_of_its_own_also_in_a_program_without_a_guard(
+def test_the_command_has_no_torch_of_its_own_and_runs_no_other_program_and_no_file_of_the_current_folder(
     tmp_path: Path, tiny_model: Path, scene: Path
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text(COMMAND)
     arguments = ["predict", str(scene), "-o", str(tmp_path), "-m", str(tiny_model), "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(Path(prngeo.__file__).parents[1])}
-    ran = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True, env=environment)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "pickle.py").write_text("raise SystemExit('A file of the current folder was run.')")
+    ran = subprocess.run(
+        [sys.executable, program, *arguments], capture_output=True, text=True, env=environment, cwd=folder
+    )
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "scene.gpkg").exists()
 

@@ -87,6 +87,23 @@ def test_an_area_of_a_remote_cog_is_read_without_the_rest(
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
 
 
+def test_settings_of_rasterio_hold_in_a_process_of_the_networks(
+    bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
+) -> None:
+    (bucket / "bucket").mkdir(exist_ok=True)
+    (bucket / "bucket" / "scene.tif").unlink(missing_ok=True)
+    (bucket / "bucket" / "scene.tif").hardlink_to(bucket / "scene.tif")
+    settings = {
+        "AWS_S3_ENDPOINT": server.url.removeprefix("http://"),
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_NO_SIGN_REQUEST": "YES",
+    }
+    with rasterio.Env(**settings):
+        result = prngeo.predict("/vsis3/bucket/scene.tif", tmp_path, replace(options, apart=True))
+    np.testing.assert_array_equal(mask(result), local)
+
+
 def test_a_whole_remote_cog_is_that_of_the_disk_and_comes_once(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:

@@ -44,6 +44,26 @@ def test_vrt(plain, tmp_path):
         assert scene.identity()["sha256"] != before["sha256"]
 
 
+def test_a_mask_beside_a_file_is_part_of_what_it_is_and_statistics_are_not(plain):
+    path, _ = plain
+
+    def seen():
+        with open_scene(path) as scene:
+            return scene.identity()["sha256"]
+
+    def mask(values):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(path, "r+") as file:
+            file.write_mask(values)
+
+    alone = seen()
+    Path(f"{path}.aux.xml").write_text("<PAMDataset/>", encoding="utf-8")
+    assert seen() == alone
+    mask(np.ones((90, 110), bool))
+    masked = seen()
+    mask(np.zeros((90, 110), bool))
+    assert len({alone, masked, seen()}) == 3
+
+
 @pytest.mark.parametrize("form", ["/vsizip/{}/inner/b.tif", "zip://{}!inner/b.tif"])
 def test_file_in_a_zip(plain, tmp_path, form):
     path, expected = plain
