@@ -98,7 +98,9 @@ def _lines(job: Job, hidden: Path, target: str, figures: _Figures) -> list[GeoDa
     from prngeo.vectorize.centerlines import centerlines
 
     trim()
-    frame = centerlines(*_rasters(job, hidden, target), value=1, pixel_size=_pixel_size(job))
+    frame = centerlines(
+        *_rasters(job, hidden, target), value=1, pixel_size=_pixel_size(job), max_memory=job.options.max_memory
+    )
     figures.length_m = float(frame["length_m"].sum())
     return [frame]
 

@@ -21,6 +21,7 @@ from prngeo.vectorize.mask import as_mask, opened, reading
 from prngeo.vectorize.planar import planar
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.polygons import check_grids
+from prngeo.vectorize.room import Room
 from prngeo.vectorize.skeleton import skeleton_graph
 from prngeo.vectorize.smooth import mean_width, simplified, smoothed, thinned
 from prngeo.vectorize.tidy import drop_specks, prune
@@ -29,6 +30,8 @@ from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web
 Floats = NDArray[np.float64]
 
 BLOCK = 2048
+BATCH = 50_000
+"""Lines that are traced before their spurs go, so that a network never has all that it was traced with."""
 SPUR = 3.0
 """A dead end that reaches no farther beyond a road than this many metres, or two pixels, is none."""
 WIDEST = 60.0
@@ -49,6 +52,7 @@ def centerlines(
     min_length: float = 20.0,
     min_hole: float = 10.0,
     pixel_size: float | None = None,
+    max_memory: int | None = None,
 ) -> gpd.GeoDataFrame:
     """Trace the centerlines of the roads in a mask or probability raster.
 
@@ -72,6 +76,8 @@ def centerlines(
         min_hole: holes smaller than this (square metres) are filled first.
         pixel_size: a pixel's side in metres, used only if the raster has no CRS. Without both, a pixel counts
             as a metre.
+        max_memory: bytes of memory that this process may take. Lines take about 1000 bytes each before spurs go, and 40
+            a pixel of their length; masks of noise have so many that this is refused while they are traced.
 
     Returns:
         One row a line, ordered by its nodes (row, then column), with a fresh index and the columns `length_m`
@@ -84,7 +90,7 @@ def centerlines(
     Raises:
         UsageError: a raster is missing, unreadable, of the wrong type or on another grid, does not say what its
             objects are, or an option is out of range.
-        PrngeoError: reading broke off.
+        PrngeoError: reading broke off, or the lines would take more than `max_memory`.
     """
     _check_options(simplify, max_gap, gap_probability, min_length, min_hole, pixel_size)
     with ExitStack() as stack:
@@ -99,8 +105,8 @@ def centerlines(
             probability = mask
         plane = Plane.of(mask, pixel_size)
         ground = Ground(source, probability, plane.metres, min_hole / plane.pixel_area)
-        web = _traced(ground)
         spur = max(SPUR, 2 * ground.side)
+        web = _traced(ground, spur, Room(mask_path, max_memory))
         prune(web, spur)
         if probability is not None and max_gap > 0:
             _bridge(web, ground, max_gap, gap_probability)
@@ -115,19 +121,26 @@ def centerlines(
     return _frame(web, known, plane, max(simplify, plane.side))
 
 
-def _traced(ground: Ground) -> Web:
-    """The middle lines of the mask with what is known along them."""
+def _traced(ground: Ground, spur: float, room: Room) -> Web:
+    """The middle lines of the mask with what is known along them, without most of the spurs."""
     halo = int(np.clip(np.ceil(2 * WIDEST / ground.side), SMALLEST_HALO, LARGEST_HALO))
     height, width = ground.extent.shape
     sample = partial(ground.sample, halo=halo // 2)
-    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo, measure=sample)
+    graph = skeleton_graph(ground.mask, height, width, block=BLOCK, halo=halo, measure=sample, watch=room.watch)
     web = Web()
-    nodes = [web.add_node(place) for place in graph.nodes @ ground.metres.T]
+    places, number = graph.nodes @ ground.metres.T, np.zeros(len(graph.nodes), np.int64)
     graph.lines.reverse()
-    for start, end in graph.ends.tolist():
-        line = graph.lines.pop().astype(np.float64)  # out of there: nothing else holds as much
-        line[:, :2] = line[:, :2] @ ground.metres.T
-        web.add(nodes[start], nodes[end], line)
+    for first in range(0, len(graph.ends), BATCH):
+        added = []
+        for nodes in graph.ends[first : first + BATCH].tolist():
+            line = graph.lines.pop().astype(np.float64)  # out of there: nothing else holds as much
+            line[:, :2] = line[:, :2] @ ground.metres.T
+            for node in nodes:
+                number[node] = number[node] or web.add_node(places[node])
+            added.append(web.add(int(number[nodes[0]]), int(number[nodes[1]]), line))
+        # A line starts at its earlier node, and lines come in the order of their starts: no earlier node gets another.
+        following = number[nodes[0] :]
+        prune(web, spur, added, set(following[following > 0].tolist()))
     return web
 
 

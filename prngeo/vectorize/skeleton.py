@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prngeo.tiling.grid import Grid, Window
-from prngeo.vectorize.trace import RING, LineGraph, assembled, traced
+from prngeo.vectorize.trace import RING, LineGraph, Part, Points, assembled, traced
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -22,6 +22,7 @@ def skeleton_graph(
     block: int = 2048,
     halo: int = 256,
     measure: Callable[[Floats, Window], Floats] | None = None,
+    watch: Callable[[list[Points], float], None] = lambda lines, share: None,
 ) -> LineGraph:
     """Thin a mask to lines one pixel wide and trace them into a graph.
 
@@ -45,6 +46,7 @@ def skeleton_graph(
         halo: pixels read around a block; lines are centered in objects up to half as wide.
         measure: gives what else is wanted of pixels of lines, float64 (n, values), from their centers (n, 2) and the
             block that they lie in.
+        watch: is told of each block's lines, and of the share of the blocks that is done; what it raises comes out.
 
     Returns:
         The graph in pixel coordinates (column, row), where the center of the first pixel is (0.5, 0.5); what was
@@ -52,11 +54,12 @@ def skeleton_graph(
         column), lines in that of their ends; a line starts at the earlier node.
     """
     grid = Grid(height, width, block)
-    parts = []
+    parts: list[Part] = []
     for index in grid.indices():
         core = grid.window(index).intersect(grid.extent)
         rows, cols = np.nonzero(_thinned(read, core, grid.extent, halo))
         parts.append(traced(rows + core.row - RING, cols + core.col - RING, core, grid.extent, measure))
+        watch(parts[-1].lines, len(parts) / (grid.rows * grid.cols))
     return assembled(parts, width)
 
 

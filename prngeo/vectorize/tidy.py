@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
 from prngeo.vectorize.web import RADIUS, Web
 
 
-def prune(web: Web, margin: float) -> None:
+def prune(
+    web: Web, margin: float, lines: Iterable[int] | None = None, open_nodes: AbstractSet[int] = frozenset()
+) -> None:
     """Remove spurs, the least first.
 
     A spur is a dead end at a crossing that reaches beyond the crossing's road by less than that road's width.
@@ -20,15 +24,26 @@ def prune(web: Web, margin: float) -> None:
     Args:
         web: is changed.
         margin: a spur that reaches no farther than this (metres) always goes.
+        lines: those that may be spurs, and what becomes of them; all if None.
+        open_nodes: nodes to which lines will be added. Spurs there stay, and those that may not be the least of
+            their crossing then.
     """
     heap: list[tuple[float, int]] = []
 
     def push(line: int) -> None:
         reach = _reach(web, line)
-        if reach is not None and reach[0] < max(margin, reach[1]):
+        if reach is not None and reach[0] < max(margin, reach[1]) and not (open_nodes and undecided(line, *reach)):
             heapq.heappush(heap, (reach[0], line))
 
-    for line in list(web.ends):
+    def undecided(line: int, reach: float, width: float) -> bool:
+        if not open_nodes.isdisjoint(web.ends[line]):
+            return True
+        beside = (other for node in web.ends[line] for other in web.lines[node])
+        return any(
+            not open_nodes.isdisjoint(web.ends[other]) and web.length(other) - width / 2 <= reach for other in beside
+        )
+
+    for line in list(web.ends) if lines is None else lines:
         push(line)
     while heap:
         reach, line = heapq.heappop(heap)
