@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
@@ -107,10 +107,10 @@ def bridge(web: Web, lattice: Lattice, closed: set[int], max_gap: float, probabi
         found = _path(web, link, lattice, probability)
         if found is None:
             continue
-        drawn = shapely.linestrings(found[1][:, :2])
-        if len(tree.query(drawn, predicate="crosses")) or made.crosses(drawn):
+        drawn, tip = shapely.linestrings(found[1][:, :2]), _tip(web, found[0], ends)
+        if tip in used or len(tree.query(drawn, predicate="crosses")) or made.crosses(drawn):
             continue
-        used |= {link.node, link.other} - {NONE}
+        used |= {link.node, tip} - {NONE}
         made.add(drawn)
         paths.append(found)
     _build(web, paths)
@@ -134,8 +134,9 @@ class Drawn:
             self.squares.setdefault(square, []).append(line)
 
     def crosses(self, line: shapely.LineString) -> bool:
-        """Whether a line crosses one that is drawn."""
-        return any(line.crosses(other) for square in self._near(line) for other in self.squares.get(square, []))
+        """Whether a line crosses one that is drawn, or runs along it."""
+        drawn = (other for square in self._near(line) for other in self.squares.get(square, []))
+        return any(line.crosses(other) or line.intersection(other).length > 0 for other in drawn)
 
     def _near(self, line: shapely.LineString) -> Iterator[tuple[int, int]]:
         left, low, right, high = (int(edge // self.side) for edge in line.bounds)
@@ -261,6 +262,15 @@ def _path(web: Web, link: Link, lattice: Lattice, probability: float) -> tuple[L
     if len(gap) and gap.mean() < probability:
         return None
     return (link, points) if link.other != NONE else _first_met(link, points, web.points[link.line], lattice.side)
+
+
+def _tip(web: Web, link: Link, ends: Mapping[int, _End]) -> int:
+    """The dead end that a bridge leads to, NONE if it leads into a line."""
+    if link.other != NONE:
+        return link.other
+    inside = 0 < link.place < len(web.points[link.line]) - 1
+    node = web.ends[link.line][0 if link.place == 0 else 1]
+    return NONE if inside or node not in ends else node
 
 
 def _first_met(link: Link, path: Floats, line: Floats, step: float) -> tuple[Link, Floats]:

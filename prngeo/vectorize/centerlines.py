@@ -25,7 +25,7 @@ from prngeo.vectorize.room import Room
 from prngeo.vectorize.skeleton import skeleton_graph
 from prngeo.vectorize.smooth import mean_width, simplified, smoothed, thinned
 from prngeo.vectorize.tidy import drop_specks, prune
-from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web
+from prngeo.vectorize.web import EDGE, PROBABILITY, RADIUS, Web, in_order
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def centerlines(
         min_hole: holes smaller than this (square metres) are filled first.
         pixel_size: a pixel's side in metres, used only if the raster has no CRS. Without both, a pixel counts
             as a metre.
-        max_memory: bytes of memory that this process may take. Lines take about 1000 bytes each before spurs go, and 40
+        max_memory: bytes of memory that this process may take. Lines take about 800 bytes each before spurs go, and 40
             a pixel of their length; masks of noise have so many that this is refused while they are traced.
 
     Returns:
@@ -108,6 +108,7 @@ def centerlines(
         spur = max(SPUR, 2 * ground.side)
         web = _traced(ground, spur, Room(mask_path, max_memory))
         prune(web, spur)
+        web = in_order(web)
         if probability is not None and max_gap > 0:
             _bridge(web, ground, max_gap, gap_probability)
         drop_specks(web, min_length)
@@ -122,7 +123,7 @@ def centerlines(
 
 
 def _traced(ground: Ground, spur: float, room: Room) -> Web:
-    """The middle lines of the mask with what is known along them, without most of the spurs."""
+    """The middle lines of the mask with what is known along them, without most of their spurs."""
     halo = int(np.clip(np.ceil(2 * WIDEST / ground.side), SMALLEST_HALO, LARGEST_HALO))
     height, width = ground.extent.shape
     sample = partial(ground.sample, halo=halo // 2)
@@ -138,7 +139,7 @@ def _traced(ground: Ground, spur: float, room: Room) -> Web:
             for node in nodes:
                 number[node] = number[node] or web.add_node(places[node])
             added.append(web.add(int(number[nodes[0]]), int(number[nodes[1]]), line))
-        # A line starts at its earlier node, and lines come in the order of their starts: no earlier node gets another.
+        # A line starts at its earlier node, and lines come in the order of their starts: no node before gets another.
         following = number[nodes[0] :]
         prune(web, spur, added, set(following[following > 0].tolist()))
     return web
@@ -158,7 +159,8 @@ def _frame(web: Web, known: dict[int, dict[str, Any]], plane: Plane, tolerance: 
     for line in lines:
         ends = np.array([web.nodes[node] for node in web.ends[line]])
         # Simplifying all lines together takes hundreds of bytes a point: most go before.
-        drawn.append(thinned(smoothed(web.points.pop(line), ends, plane.side, tolerance / 2), tolerance / 20))
+        soft = smoothed(web.points.pop(line), ends, plane.side, tolerance / 2)
+        drawn.append(thinned(soft, min(tolerance / 20, plane.side / 10)))
     pieces, source = planar(simplified(drawn, 0.45 * tolerance))
     back = np.linalg.inv(plane.metres.T)
     rows = [(_forward(points @ back), known[lines[index]]) for points, index in zip(pieces, source, strict=True)]

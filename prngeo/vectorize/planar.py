@@ -18,7 +18,7 @@ SAME_PLACE = 1e-6
 
 
 def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
-    """Cut lines where they meet other than in their ends.
+    """Cut lines where they meet others, or themselves, other than in their ends.
 
     Args:
         lines: polylines, float64 (points, 2) each.
@@ -28,6 +28,7 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
     """
     if not lines:
         return [], []
+    lines, of = _without_crossings(lines)
     geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
     one, other = near(geometry)
     met = meetings(geometry[one], geometry[other])
@@ -41,8 +42,25 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
     for number, line in enumerate(lines):
         parts = cut(line, np.concatenate(cuts[number])) if number in cuts else [line]
         pieces += parts
-        source += [number] * len(parts)
+        source += [of[number]] * len(parts)
     return pieces, source
+
+
+def _without_crossings(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
+    """Lines that meet themselves in their ends only, and which line each comes from. No stretch is there twice."""
+    geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
+    simple = shapely.is_simple(geometry)
+    pieces: list[Floats] = []
+    of: list[int] = []
+    for number, line in enumerate(lines):
+        if simple[number]:
+            parts = [line]
+        else:
+            merged = shapely.line_merge(shapely.node(geometry[number]))
+            parts = [shapely.get_coordinates(part) for part in shapely.get_parts(merged)]
+        pieces += parts
+        of += [number] * len(parts)
+    return pieces, of
 
 
 def near(lines: Geometries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -10,7 +10,7 @@ import psutil
 from prngeo.errors import PrngeoError
 from prngeo.vectorize.trace import Points
 
-LINE_BYTES, POINT_BYTES = 1000, 40
+LINE_BYTES, POINT_BYTES = 800, 40
 """What each line and each pixel of a line takes until they are rows, at most; measured."""
 LEAST_SHARE = 0.25
 """Share of the memory that is the lines', however much the program has taken for other things."""

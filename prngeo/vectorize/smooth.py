@@ -6,11 +6,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from prngeo.vectorize.planar import meetings, near
+from prngeo.vectorize.planar import meetings
 from prngeo.vectorize.web import RADIUS, along
 
 Floats = NDArray[np.float64]
 Geometries = NDArray[np.object_]
+Numbers = NDArray[np.intp]
 
 SMOOTH = 2.0
 """Metres along a line that are averaged."""
@@ -62,32 +63,83 @@ def thinned(line: Floats, tolerance: float) -> Floats:
 
 
 def simplified(lines: list[Floats], tolerance: float) -> list[Floats]:
-    """Lines with fewer points (Douglas and Peucker 1973), within the tolerance, that meet only what they met before.
+    """Lines with fewer points (Douglas and Peucker 1973), within the tolerance, that lie to each other as before.
 
-    Lines that would meet others, or themselves, are simplified less, down to what they were. (GEOS keeps the topology
-    of many lines in a time that grows with the square of their number.)
+    Lines that would meet others or themselves where they did not, or pass over others, are simplified less, down to
+    what they were. (GEOS keeps the topology of many lines in a time that grows with the square of their number.)
     """
     before = np.array([shapely.linestrings(line) for line in lines], dtype=object)
-    within = np.full(len(lines), tolerance)
-    after = before
-    while True:
-        changed = within > tolerance / LEAST
-        after = np.where(changed, shapely.simplify(before, within, preserve_topology=False), before)
-        wrong = _clashing(before, after)
-        if not len(wrong):
-            return [shapely.get_coordinates(line) for line in after]
-        within[wrong] /= FINER
+    after, within, swept = before.copy(), np.full(len(lines), tolerance), np.full(len(lines), None)
+    there, changed = shapely.STRtree(before), np.arange(len(lines))
+    while len(changed):
+        fine = within[changed] <= tolerance / LEAST
+        simple = shapely.simplify(before[changed], within[changed], preserve_topology=False)
+        after[changed] = np.where(fine, before[changed], simple)
+        swept[changed] = [_swept(*pair) for pair in zip(before[changed], after[changed], strict=True)]
+        wrong = [_bent(before, after, changed), *_clashing(before, after, changed)]
+        wrong += _passing(before, after, swept, changed, there)
+        changed = np.unique(np.concatenate(wrong))
+        changed = changed[within[changed] > tolerance / LEAST]
+        within[changed] /= FINER
+    return [shapely.get_coordinates(line) for line in after]
 
 
-def _clashing(before: Geometries, after: Geometries) -> NDArray[np.intp]:
-    """Lines that meet others, or themselves, where they did not before."""
-    one, other = near(after)
-    met = ~shapely.is_empty(meetings(after[one], after[other]))
-    one, other = one[met], other[met]
-    new = shapely.is_empty(meetings(before[one], before[other]))
-    bent = shapely.is_simple(before) & (~shapely.is_simple(after) | (shapely.length(after) == 0))
-    bent &= shapely.length(before) > 0
-    return np.unique(np.concatenate([one[new], other[new], np.flatnonzero(bent)]))
+def _swept(before: shapely.LineString, after: shapely.LineString) -> shapely.Polygon | None:
+    """The area between a line and what it becomes, inside by the even-odd rule; None if nothing changes."""
+    points, left = shapely.get_coordinates(before), shapely.get_coordinates(after)
+    return shapely.Polygon(np.concatenate([points, left[::-1]])) if len(left) < len(points) else None
+
+
+def _bent(before: Geometries, after: Geometries, lines: Numbers) -> Numbers:
+    """Which of these lines meet themselves as they did not before, or have become points."""
+    was, now = before[lines], after[lines]
+    crossed = shapely.is_simple(was) & ~shapely.is_simple(now)
+    return np.asarray(lines[crossed | ((shapely.length(now) == 0) & (shapely.length(was) > 0))])
+
+
+def _clashing(before: Geometries, after: Geometries, lines: Numbers) -> tuple[Numbers, Numbers]:
+    """Pairs of these lines and any others that meet in more places than before, or along a stretch."""
+    one, other = _pairs(lines, *shapely.STRtree(after).query(after[lines], predicate="intersects"))
+    (places, length), (few, short) = (_met(meetings(drawn[one], drawn[other])) for drawn in (after, before))
+    more = (places > few) | ((length > 0) & (short == 0))
+    return one[more], other[more]
+
+
+def _met(meeting: Geometries) -> tuple[Numbers, Floats]:
+    """Number of places, and length of stretches, in which pairs of lines meet."""
+    return shapely.get_num_geometries(meeting) * ~shapely.is_empty(meeting), shapely.length(meeting)
+
+
+def _passing(
+    before: Geometries, after: Geometries, swept: Geometries, lines: Numbers, there: shapely.STRtree
+) -> tuple[Numbers, Numbers]:
+    """Pairs of these lines and any others of which one passes over the other.
+
+    If first one becomes what it will be and then the other, each step may take it over its neighbour, or both, which
+    then lie as before. Lines that do not meet lie inside of a swept area as a whole, so that their middles tell.
+    """
+    found = np.concatenate(
+        [
+            there.query(swept[lines], predicate="intersects"),
+            shapely.STRtree(swept).query(after[lines], predicate="intersects"),
+        ],
+        axis=1,
+    )
+    one, other = _pairs(lines, *np.unique(found, axis=1))
+    first, then = _inside(swept[one], before[other]), _inside(swept[other], after[one])
+    return one[first != then], other[first != then]
+
+
+def _inside(areas: Geometries, lines: Geometries) -> NDArray[np.bool_]:
+    """Whether the middle of each line lies inside the area of the same number."""
+    middle = shapely.line_interpolate_point(lines, 0.5, normalized=True)
+    return np.asarray(shapely.contains_xy(areas, shapely.get_x(middle), shapely.get_y(middle)))
+
+
+def _pairs(lines: Numbers, place: Numbers, other: Numbers) -> tuple[Numbers, Numbers]:
+    """Pairs of two different lines, from the places of the first in `lines`."""
+    one = lines[place]
+    return one[one != other], other[one != other]
 
 
 def mean_width(points: Floats, radii: tuple[float, float]) -> float:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 import numpy as np
 
 from prngeo.vectorize.web import RADIUS, Web
 
+ROUNDING = 1e-6
+"""Metres by which sums of the same lengths differ at most."""
+
 
 def prune(
-    web: Web, margin: float, lines: Iterable[int] | None = None, open_nodes: AbstractSet[int] = frozenset()
+    web: Web, margin: float, lines: Iterable[int] | None = None, unfinished: AbstractSet[int] = frozenset()
 ) -> None:
     """Remove spurs, the least first.
 
@@ -24,31 +28,23 @@ def prune(
     Args:
         web: is changed.
         margin: a spur that reaches no farther than this (metres) always goes.
-        lines: those that may be spurs, and what becomes of them; all if None.
-        open_nodes: nodes to which lines will be added. Spurs there stay, and those that may not be the least of
-            their crossing then.
+        lines: those to look at, while the network is put together; all if None.
+        unfinished: nodes to which lines will come. Of the lines to look at only those go that would in the end, too.
     """
-    heap: list[tuple[float, int]] = []
+    heap: list[tuple[float, float, float, int]] = []
 
     def push(line: int) -> None:
         reach = _reach(web, line)
-        if reach is not None and reach[0] < max(margin, reach[1]) and not (open_nodes and undecided(line, *reach)):
-            heapq.heappush(heap, (reach[0], line))
-
-    def undecided(line: int, reach: float, width: float) -> bool:
-        if not open_nodes.isdisjoint(web.ends[line]):
-            return True
-        beside = (other for node in web.ends[line] for other in web.lines[node])
-        return any(
-            not open_nodes.isdisjoint(web.ends[other]) and web.length(other) - width / 2 <= reach for other in beside
-        )
+        if reach is not None and reach.length < max(margin, reach.width):
+            # The tips decide ties: numbers of lines depend on what was removed before.
+            heapq.heappush(heap, (reach.length, *web.nodes[reach.tip].tolist(), line))
 
     for line in list(web.ends) if lines is None else lines:
         push(line)
     while heap:
-        reach, line = heapq.heappop(heap)
+        length, *_, line = heapq.heappop(heap)
         now = _reach(web, line) if line in web.ends else None
-        if now is None or now[0] != reach:
+        if now is None or now.length != length or not (lines is None or _certain(web, line, now, unfinished)):
             continue
         nodes = web.ends[line]
         web.remove(line)
@@ -58,16 +54,51 @@ def prune(
                 push(joined)
 
 
-def _reach(web: Web, line: int) -> tuple[float, float] | None:
-    """How far a dead end reaches beyond its crossing's road and that road's width, None for other lines."""
+class _Reach(NamedTuple):
+    """How far a dead end reaches beyond the road of its crossing, metres, and that road's width."""
+
+    length: float
+    width: float
+    crossing: int
+    tip: int
+
+
+def _reach(web: Web, line: int) -> _Reach | None:
+    """How far a line reaches if it is a dead end at a crossing, None if not."""
     start, end = web.ends[line]
     degrees = web.degree(start), web.degree(end)
     if min(degrees) != 1 or max(degrees) < 3:
         return None
-    crossing = start if degrees[0] > 1 else end
-    points = web.leaving(line, crossing)
-    radius, tip = web.radius(crossing), float(np.nan_to_num(points[-1, RADIUS]))
-    return web.length(line) + tip - radius, 2 * radius
+    crossing, tip = (start, end) if degrees[0] > 1 else (end, start)
+    radius = web.radius(crossing)
+    at_tip = web.points.at_end(line, 0 if tip == start else -1, RADIUS)
+    return _Reach(web.length(line) + float(np.nan_to_num(at_tip)) - radius, 2 * radius, crossing, tip)
+
+
+def _certain(web: Web, line: int, reach: _Reach, unfinished: AbstractSet[int]) -> bool:
+    """Whether a spur would go in the end, before anything else happens at its crossing.
+
+    What else ends there may become a spur itself, when others behind it have gone, and reaches at least as far as the
+    nearest dead end is along the lines.
+    """
+    others = [other for other in web.lines[reach.crossing] if other != line]
+    far = [web.other(other, reach.crossing) for other in others]
+    if not unfinished.isdisjoint((reach.crossing, reach.tip)) or reach.crossing in far or (far[0] == far[-1]):
+        return False
+    limit = reach.length + reach.width / 2 + ROUNDING
+    heap = [(web.length(other), node) for other, node in zip(others, far, strict=True)]
+    heapq.heapify(heap)
+    seen = {reach.crossing}
+    while heap and heap[0][0] <= limit:
+        passed, node = heapq.heappop(heap)
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in unfinished or (web.degree(node) == 1 and passed + web.radius(node) <= limit):
+            return False
+        for other in web.lines[node]:
+            heapq.heappush(heap, (passed + web.length(other), web.other(other, node)))
+    return True
 
 
 def drop_specks(web: Web, min_length: float) -> None:

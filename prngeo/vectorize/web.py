@@ -19,10 +19,11 @@ PLACE, KNOWN = 2 * 8, 3 * 4
 
 
 class Lines(MutableMapping[int, Floats]):
-    """Points of lines by the line's number, in the order in which they came, in as little space as goes without loss.
+    """Points of lines by the line's number, in the order in which they came, in little space.
 
-    Places are kept in float64, as lines and bridges meet in exactly equal points, the rest in float32. What is given
-    out is a copy, float64 (points, 5), of which changes are not kept.
+    Places are kept in float64, as lines and bridges meet in exactly equal points, the rest in float32, which decides
+    ties between lengths and distances to edges. What is given out is a copy, float64 (points, 5), of which changes are
+    not kept.
     """
 
     def __init__(self) -> None:
@@ -191,6 +192,27 @@ def along(points: Floats) -> Floats:
 
 
 def length_of(points: Floats) -> float:
-    """Length of a line through points (points, 2 or more)."""
+    """Length of a line through points (points, 2 or more), the same to the last bit in both directions."""
     x, y = (points[1:, :2] - points[:-1, :2]).T
-    return float(np.sqrt(x * x + y * y).sum())
+    return math.fsum(np.sqrt(x * x + y * y).tolist())
+
+
+def in_order(web: Web) -> Web:
+    """The same network with nodes and lines numbered by place, whatever their numbers and directions were.
+
+    Args:
+        web: loses its lines.
+    """
+    ordered = Web()
+    nodes = sorted(web.nodes, key=lambda node: tuple(web.nodes[node].tolist()))
+    number = {node: ordered.add_node(web.nodes[node]) for node in nodes}
+    known = []
+    for line, (start, end) in web.ends.items():
+        points = web.points[line]
+        ahead, back = (number[start], *points[1, :2].tolist()), (number[end], *points[-2, :2].tolist())
+        first, last = min(ahead, back), max(ahead, back)
+        known.append((first[0], last[0], first, last, len(points), line, first != ahead))
+    for start, end, *_, line, turned in sorted(known):
+        points = web.points.pop(line)
+        ordered.add(start, end, points[::-1] if turned else points)
+    return ordered

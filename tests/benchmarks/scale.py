@@ -74,7 +74,7 @@ def repeated(name: str, side: int, size: int) -> str:
     )
 
 
-def small_model(folder: Path, steps: int = 400) -> Path:
+def small_model(folder: Path, steps: int = 2500) -> Path:
     """A bundle with the smallest network that finds most of such towns, and a random refiner."""
     if (folder / "card.json").exists():
         return folder

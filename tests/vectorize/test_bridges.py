@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import shapely
@@ -40,6 +42,23 @@ def test_a_dead_end_points_where_its_last_ten_metres_do(turn: float, bridged: bo
     assert len(web.ends) == (3 if bridged else 2)
 
 
+def test_two_dead_ends_on_one_ridge_get_one_bridge() -> None:
+    web = web_of([(2, 5), (8, 5)], [(2, 6), (8, 6)], [(14, 1), (14, 10)])
+    likely = np.full((120, 200), 0.05)
+    likely[55, 80:140] = 0.9  # between the roads
+    likely[50:61, 80] = 0.9
+    lattice = Lattice(
+        lambda window: likely[window.row : window.row_end, window.col : window.col_end],
+        lambda window: np.zeros(window.shape, bool),
+        likely.shape,
+        np.diag([PIXEL, PIXEL]),
+    )
+    bridge(web, lattice, set(), 30.0, 0.1)
+    lines = [shapely.linestrings(points[:, :2]) for points in web.points.values()]
+    assert len(lines) == 4  # one road that goes on, one that does not, and the two halves of that which it leads to
+    assert all(one.intersection(other).length == 0 for one, other in combinations(lines, 2))
+
+
 @given(
     st.lists(st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), min_size=2, max_size=4), max_size=12),
     st.sampled_from([0.7, 5.0, 100.0]),
@@ -49,6 +68,7 @@ def test_what_is_drawn_is_found_wherever_it_is_crossed(lines: list[list[tuple[in
     before: list[shapely.LineString] = []
     for points in lines:
         line = shapely.LineString(points)
-        assert drawn.crosses(line) == any(line.crosses(other) for other in before)
+        expected = any(line.crosses(other) or line.intersection(other).length > 0 for other in before)
+        assert drawn.crosses(line) == expected
         drawn.add(line)
         before.append(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import shapely
 
 from prngeo.vectorize.planar import cut, planar
 
@@ -39,6 +40,19 @@ def test_an_end_on_another_line_cuts_it() -> None:
 def test_several_cuts_are_in_order_and_none_at_the_ends() -> None:
     pieces = cut(line((0, 0), (5, 0), (5, 5)), line((5, 2), (2, 0), (0, 0), (5, 5), (2, 0)))
     assert [piece.tolist() for piece in pieces] == [[[0, 0], [2, 0]], [[2, 0], [5, 0], [5, 2]], [[5, 2], [5, 5]]]
+
+
+def test_a_line_that_crosses_itself_is_cut_there_and_one_that_goes_back_is_there_once() -> None:
+    loop = line((0, 0), (10, 0), (10, 5), (4, 5), (4, -5))
+    ring = line((0, 20), (5, 20), (5, 25), (0, 20))
+    back = line((20, 0), (25, 0), (20, 0))
+    pieces, source = planar([loop, ring, back])
+    drawn = [shapely.linestrings(piece) for piece in pieces]
+    assert sorted(source) == [0, 0, 0, 1, 2]
+    assert all(one.is_simple for one in drawn)
+    assert drawn[3].equals(shapely.linestrings(ring))
+    assert sum(one.length for one in drawn[:3]) == shapely.linestrings(loop).length
+    assert drawn[4].length == 5
 
 
 def test_no_lines_are_no_pieces() -> None:
