@@ -42,6 +42,6 @@ class Room:
             raise PrngeoError(
                 f"{self._path} has too many lines for the memory: the {self._lines:,} in {share:.0%} of it take "
                 f"{self._taken / 2**30:.2f} GB, and {self._room / 2**30:.2f} GB are left for them. Look at the mask: "
-                "short lines without number are noise, of which a higher --threshold leaves less. Or raise "
+                "countless short lines are noise, and a higher --threshold leaves less of it. Or raise "
                 f"--max-memory to about {math.ceil(wanted / 2**30 * 10) / 10}GB."
             )

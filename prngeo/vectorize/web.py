@@ -206,13 +206,14 @@ def in_order(web: Web) -> Web:
     ordered = Web()
     nodes = sorted(web.nodes, key=lambda node: tuple(web.nodes[node].tolist()))
     number = {node: ordered.add_node(web.nodes[node]) for node in nodes}
-    known = []
-    for line, (start, end) in web.ends.items():
-        points = web.points[line]
+    lines, keys = list(web.ends), np.empty((len(web.ends), 7))
+    turned = np.empty(len(lines), bool)
+    for row, line in enumerate(lines):
+        (start, end), points = web.ends[line], web.points[line]
         ahead, back = (number[start], *points[1, :2].tolist()), (number[end], *points[-2, :2].tolist())
         first, last = min(ahead, back), max(ahead, back)
-        known.append((first[0], last[0], first, last, len(points), line, first != ahead))
-    for start, end, *_, line, turned in sorted(known):
-        points = web.points.pop(line)
-        ordered.add(start, end, points[::-1] if turned else points)
+        keys[row], turned[row] = (first[0], last[0], *first[1:], *last[1:], len(points)), first != ahead
+    for row in np.lexsort(keys.T[::-1]).tolist():
+        points = web.points.pop(lines[row])
+        ordered.add(int(keys[row, 0]), int(keys[row, 1]), points[::-1] if turned[row] else points)
     return ordered
