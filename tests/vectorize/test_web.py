@@ -17,8 +17,8 @@ def drawn(order: list[int], turned: list[bool]) -> Web:
     web, numbers = Web(), dict[int, int]()
     for line in order:
         start, end = LINES[line]
-        middle = PLACES[[start, end]].mean(axis=0) + (0.1 * line, 0.2)
-        places = [PLACES[start], middle, middle + (0.5, 0.1), PLACES[end]]
+        middle = PLACES[[start, end]].mean(axis=0) + np.array((0.1 * line, 0.2))
+        places = [PLACES[start], middle, middle + np.array((0.5, 0.1)), PLACES[end]]
         points = np.column_stack([places, np.full((4, 2), 0.5 * line), np.zeros(4)])
         if turned[line]:
             start, end, points = end, start, points[::-1]
