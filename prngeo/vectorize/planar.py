@@ -28,9 +28,14 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
     """
     if not lines:
         return [], []
-    lines, of = _without_crossings(lines)
-    geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
-    one, other = near(geometry)
+    drawn = np.array([shapely.linestrings(line) for line in lines], dtype=object)
+    simple = shapely.is_simple(drawn)
+    geometry, of = shapely.get_parts(_without_crossings(drawn, ~simple), return_index=True)
+    lines = [
+        lines[number] if simple[number] else shapely.get_coordinates(part)
+        for part, number in zip(geometry, of.tolist(), strict=True)
+    ]
+    one, other = _near(geometry)
     met = meetings(geometry[one], geometry[other])
     cuts: dict[int, list[Floats]] = {}
     for index in np.flatnonzero(~shapely.is_empty(met)).tolist():
@@ -42,28 +47,18 @@ def planar(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
     for number, line in enumerate(lines):
         parts = cut(line, np.concatenate(cuts[number])) if number in cuts else [line]
         pieces += parts
-        source += [of[number]] * len(parts)
+        source += [int(of[number])] * len(parts)
     return pieces, source
 
 
-def _without_crossings(lines: list[Floats]) -> tuple[list[Floats], list[int]]:
-    """Lines that meet themselves in their ends only, and which line each comes from. No stretch is there twice."""
-    geometry = np.array([shapely.linestrings(line) for line in lines], dtype=object)
-    simple = shapely.is_simple(geometry)
-    pieces: list[Floats] = []
-    of: list[int] = []
-    for number, line in enumerate(lines):
-        if simple[number]:
-            parts = [line]
-        else:
-            merged = shapely.line_merge(shapely.node(geometry[number]))
-            parts = [shapely.get_coordinates(part) for part in shapely.get_parts(merged)]
-        pieces += parts
-        of += [number] * len(parts)
-    return pieces, of
+def _without_crossings(lines: Geometries, bent: NDArray[np.bool_]) -> Geometries:
+    """The lines, those that meet themselves in parts that do so in their ends only. No stretch is there twice."""
+    whole = lines.copy()
+    whole[bent] = shapely.line_merge(shapely.node(lines[bent]))
+    return whole
 
 
-def near(lines: Geometries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _near(lines: Geometries) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of lines that have a point in common, each pair once: the numbers of one and the other."""
     one, other = shapely.STRtree(lines).query(lines, predicate="intersects")
     return one[one < other], other[one < other]

@@ -25,6 +25,8 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bucket")
     plain = write_scene(tmp_path_factory.mktemp("plain") / "plain.tif", 1400, 1400)
     rasterio.shutil.copy(plain, folder / "scene.tif", driver="COG", compress="deflate", blocksize=128)
+    (folder / "bucket").mkdir()
+    (folder / "bucket" / "scene.tif").hardlink_to(folder / "scene.tif")  # as a bucket of S3
     return folder
 
 
@@ -53,14 +55,19 @@ def local(bucket: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFacto
     return mask(prngeo.predict(bucket / "scene.tif", tmp_path_factory.mktemp("local"), options))
 
 
+def s3_settings(server: Server) -> dict[str, str]:
+    """GDAL's, by which /vsis3/ finds the server."""
+    return {
+        "AWS_S3_ENDPOINT": server.url.removeprefix("http://"),
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_NO_SIGN_REQUEST": "YES",
+    }
+
+
 def address(server: Server, form: str, monkeypatch: pytest.MonkeyPatch) -> str:
     if form == "/vsis3/":
-        for name, value in {
-            "AWS_S3_ENDPOINT": server.url.removeprefix("http://"),
-            "AWS_HTTPS": "NO",
-            "AWS_VIRTUAL_HOSTING": "FALSE",
-            "AWS_NO_SIGN_REQUEST": "YES",
-        }.items():
+        for name, value in s3_settings(server).items():
             monkeypatch.setenv(name, value)
         return "/vsis3/bucket/scene.tif"
     return ("/vsicurl/" if form == "/vsicurl/" else "") + f"{server.url}/scene.tif"
@@ -70,9 +77,6 @@ def address(server: Server, form: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_an_area_of_a_remote_cog_is_read_without_the_rest(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, form: str, tmp_path: Path, monkeypatch
 ) -> None:
-    (bucket / "bucket").mkdir(exist_ok=True)
-    (bucket / "bucket" / "scene.tif").unlink(missing_ok=True)
-    (bucket / "bucket" / "scene.tif").hardlink_to(bucket / "scene.tif")
     aoi = tmp_path / "aoi.gpkg"
     area = box(500_000 + 10, 5_000_000 - 60, 500_000 + 60, 5_000_000 - 10)
     geopandas.GeoDataFrame(geometry=[area], crs="EPSG:32631").to_file(aoi)
@@ -90,16 +94,7 @@ def test_an_area_of_a_remote_cog_is_read_without_the_rest(
 def test_settings_of_rasterio_hold_in_a_process_of_the_networks(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:
-    (bucket / "bucket").mkdir(exist_ok=True)
-    (bucket / "bucket" / "scene.tif").unlink(missing_ok=True)
-    (bucket / "bucket" / "scene.tif").hardlink_to(bucket / "scene.tif")
-    settings = {
-        "AWS_S3_ENDPOINT": server.url.removeprefix("http://"),
-        "AWS_HTTPS": "NO",
-        "AWS_VIRTUAL_HOSTING": "FALSE",
-        "AWS_NO_SIGN_REQUEST": "YES",
-    }
-    with rasterio.Env(**settings):
+    with rasterio.Env(**s3_settings(server)):
         result = prngeo.predict("/vsis3/bucket/scene.tif", tmp_path, replace(options, apart=True))
     np.testing.assert_array_equal(mask(result), local)
 
