@@ -241,7 +241,12 @@ def _compute(
         setenv(**settings)
         with prepare(scene, folder, options) as job:
             job.scene.stretch = stretch
-            compute_chunks(load_networks(job.bundle, job.options), job, chunks, parts, hidden, report)
+            networks = load_networks(job.bundle, job.options)
+            if networks.facts()["device"] == "cuda":
+                from prngeo.models.devices import limit_gpu
+
+                limit_gpu(job.options.max_memory)
+            compute_chunks(networks, job, chunks, parts, hidden, report)
 
 
 def _nothing() -> None:

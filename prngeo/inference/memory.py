@@ -1,7 +1,7 @@
 """Sharing out the memory a run may use: a chunk in work, and tiles that wait for their last use.
 
 The figures are measurements for the fixed parts and arithmetic for the arrays; `prngeo check` prints them. Memory of a
-GPU is not among them, nor what its driver takes beside it.
+GPU is counted apart, with the same budget: by the batch of tiles. What its driver takes is not among either.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ CHUNK_PIXEL = 24
 """Bytes a pixel and target of a chunk, on the grid where it is larger, while its logits are blended and stored."""
 CACHE = 256 << 20
 """The most that GDAL's block cache gets; with little memory a sixteenth of it."""
+GPU_BATCH = 8
+"""The most tiles of a call on a GPU."""
 CHUNKS = (2048, 1024, 512)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 HALF = 2  # bytes of a float16
@@ -107,6 +109,11 @@ def plan_memory(
 def gdal_cache(budget: int) -> int:
     """Bytes of GDAL's block cache for a budget of the whole process."""
     return min(CACHE, budget // 16)
+
+
+def gpu_batch(budget: int, tile: int) -> int:
+    """Tiles of a call on a GPU for so many bytes of its memory; half of it is left to all else."""
+    return max(1, min(GPU_BATCH, budget // (2 * TILE_PIXEL * tile**2)))
 
 
 def waiting_bytes(card: Card, shape: tuple[int, int], tile: int, overlap: int, chunk: int) -> int:

@@ -71,7 +71,7 @@ class Peaks:
 
     Attributes:
         memory: resident, bytes.
-        gpu: that torch's arrays took on an NVIDIA GPU, bytes; 0 if none was used.
+        gpu: that torch held on an NVIDIA GPU, bytes; 0 if none was used.
     """
 
     memory: int
@@ -103,8 +103,8 @@ def peak_memory() -> int:
 
 
 def peak_gpu_memory() -> int:
-    """Largest memory that torch's arrays took on an NVIDIA GPU so far, in bytes; 0 if none was used."""
+    """Largest memory that torch held on an NVIDIA GPU so far, in bytes; 0 if none was used."""
     import sys
 
     torch = sys.modules.get("torch")
-    return int(torch.cuda.max_memory_allocated()) if torch is not None and torch.cuda.is_initialized() else 0
+    return int(torch.cuda.max_memory_reserved()) if torch is not None and torch.cuda.is_initialized() else 0

@@ -78,6 +78,15 @@ def training_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=training_dtype(device) == "bfloat16")
 
 
+def limit_gpu(budget: int) -> None:
+    """From now on, let this process have so many bytes of an NVIDIA GPU at most, beside what its driver takes.
+
+    What would take more raises torch.OutOfMemoryError.
+    """
+    whole = torch.cuda.get_device_properties("cuda").total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / whole))
+
+
 def cuda_reason() -> str:
     """Why torch does or does not use an NVIDIA GPU, in a few words."""
     if torch.cuda.is_available():

@@ -125,8 +125,8 @@ def _inference(compute: Compute) -> Iterator[None]:
             yield
     except torch.OutOfMemoryError as error:
         raise PrngeoError(
-            "The GPU ran out of memory. Close other programs that use it, choose a smaller --tile, or run with "
-            "--device cpu."
+            "The GPU ran out of memory. Close other programs that use it, choose a smaller --tile, raise --max-memory "
+            "if the GPU has more, or run with --device cpu."
         ) from error
 
 

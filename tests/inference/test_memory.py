@@ -8,7 +8,16 @@ import pytest
 
 from prngeo.errors import UsageError
 from prngeo.inference.local import WRITE_BEHIND
-from prngeo.inference.memory import CHUNKS, COMMAND, estimate, gdal_cache, plan_memory, refuse_full, waiting_bytes
+from prngeo.inference.memory import (
+    CHUNKS,
+    COMMAND,
+    estimate,
+    gdal_cache,
+    gpu_batch,
+    plan_memory,
+    refuse_full,
+    waiting_bytes,
+)
 from prngeo.inference.mosaic import Mosaic
 from prngeo.models.card import Card, GraphsCard, NetworkCard, RefinerCard, TargetCard
 from prngeo.raster.store import TileStore
@@ -39,6 +48,13 @@ def test_estimated_peak_stays_within_the_budget(budget, side):
     assert plan.store >= 0
     assert plan.scratch >= 0
     assert 0 < gdal_cache(budget) <= 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("budget", "tile", "batch"), [(4, 512, 8), (2, 512, 5), (1.5, 512, 4), (4, 1024, 2), (4, 4096, 1)]
+)
+def test_a_batch_on_a_gpu_leaves_half_of_the_budget(budget, tile, batch):
+    assert gpu_batch(int(budget * GIB), tile) == batch
 
 
 def test_more_memory_never_means_smaller_chunks_or_more_scratch():

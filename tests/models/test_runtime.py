@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from prngeo.errors import PrngeoError
 from prngeo.models.bundle import write_bundle
 from prngeo.models.card import RefinerCard
-from prngeo.models.devices import Compute, choose_compute
+from prngeo.models.devices import Compute, choose_compute, limit_gpu
 from prngeo.models.logits import LOGIT_RANGE, to_half
 from prngeo.models.runtime import Runtime
 from prngeo.refine.branches import PaperCorrection
@@ -154,3 +156,13 @@ def test_a_bundle_may_hold_the_published_refiner(tmp_path, make_card, tensors):
         expected = refiner(*(torch.from_numpy(part)[None] for part in (logits, image, valid[None])))[0].numpy()
     assert found.shape == (2, 128, 128)
     np.testing.assert_allclose(found.astype(np.float32), expected, atol=0.02)
+
+
+@pytest.mark.parametrize(("budget", "share"), [(4 << 30, 0.25), (64 << 30, 1.0)])
+def test_a_budget_is_told_to_torch_as_a_share_of_the_gpu(monkeypatch, budget, share):
+    """Without a GPU; what torch makes of it is not tried here."""
+    told = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=16 << 30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", told.append)
+    limit_gpu(budget)
+    assert told == [share]
