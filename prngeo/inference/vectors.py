@@ -88,7 +88,8 @@ def _polygons(
         pixel_size=_pixel_size(job),
     )
     changed = Parts(hidden, part_specs(job)).raster(part_name(target, CHANGED), job.chunks())
-    for part in polygon_batches(*_rasters(job, hidden, target), changed, options):
+    most, held = job.options.max_memory, job.options.format != "gpkg"
+    for part in polygon_batches(*_rasters(job, hidden, target), changed, options, most, held):
         figures.area_m2 += float(part["area_m2"].sum())
         figures.polygons += len(part)
         yield part

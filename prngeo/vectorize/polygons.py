@@ -21,6 +21,7 @@ from prngeo.vectorize.outlines import Geometries, trace
 from prngeo.vectorize.plane import Plane
 from prngeo.vectorize.regularize import regularize as straighten
 from prngeo.vectorize.regularize import wall_groups
+from prngeo.vectorize.room import Room
 from prngeo.vectorize.runs import Labels, Runs, fill_holes, kept, read_runs, touches_edge, without_small
 from prngeo.vectorize.split import split_objects
 from prngeo.vectorize.write import whole
@@ -142,18 +143,37 @@ def polygon_batches(
     probability_path: str | Path | None,
     changed_path: str | Path | None,
     options: PolygonOptions,
+    max_memory: int | None = None,
+    held: bool = False,
 ) -> Iterator[gpd.GeoDataFrame]:
     """The rows of `polygonize` in parts, at least one, so that no more than a part need be held.
 
     Exact outlines come in parts of about `RUNS_AT_ONCE` runs, or one object that is larger. What is simplified, split
     or regularized is worked on as a whole and comes as one.
+
+    Args:
+        mask_path: as of `polygonize`.
+        probability_path: as of `polygonize`.
+        changed_path: as of `polygonize`.
+        options: as of `polygonize`.
+        max_memory: bytes of memory that this process may take; about as much as that is estimated, in `Room`.
+        held: the parts will be held until all are there.
+
+    Raises:
+        UsageError: as of `polygonize`.
+        PrngeoError: reading broke off, or the objects would take more than `max_memory`.
     """
     options.check()
-    found = _find(mask_path, probability_path, changed_path, options)
-    if options.simplify == 0 and not options.regularize and options.split is None:
+    room = Room(mask_path, max_memory)
+    shaped = options.simplify > 0 or options.regularize or options.split is not None
+    found = _find(mask_path, probability_path, changed_path, options, room)
+    if held or shaped:
+        room.watch_layer(len(found.runs), shaped)
+    if not shaped:
         runs, labels, columns, plane = found.runs, found.labels, found.columns, found.plane
         del found
         bounds = _bounds(labels)
+        room.watch_outlines(len(runs), _largest(labels, bounds))
         for first, end in bounds:
             geometry = exact_geometry(*_between(runs, labels, first, end), options.connectivity)
             if end == bounds[-1][1]:
@@ -189,6 +209,7 @@ def _find(
     probability_path: str | Path | None,
     changed_path: str | Path | None,
     options: PolygonOptions,
+    room: Room,
 ) -> _Objects:
     """Read the rasters."""
     whole = 0
@@ -207,7 +228,7 @@ def _find(
         if source.threshold is not None and probability is None:
             probability = mask
         plane = Plane.of(mask, options.pixel_size)
-        runs, labels, beside = _large_objects(source, plane, options.min_area, options.connectivity)
+        runs, labels, beside = _large_objects(source, plane, options.min_area, options.connectivity, room)
         if options.min_hole > 0:
             runs = fill_holes(runs, source.height, options.connectivity, options.min_hole / plane.pixel_area)
             labels = runs.components(options.connectivity)
@@ -242,6 +263,12 @@ def _bounds(labels: Labels) -> list[tuple[int, int]]:
     return list(pairwise([*firsts.tolist(), len(batch)]))
 
 
+def _largest(labels: Labels, bounds: list[tuple[int, int]]) -> int:
+    """Most runs of a batch."""
+    before = np.concatenate([[0], np.cumsum(np.bincount(labels))])
+    return max(int(before[end] - before[first]) for first, end in bounds)
+
+
 def _between(runs: Runs, labels: Labels, first: int, end: int) -> tuple[Runs, Labels]:
     """Runs of the polygons from `first` to `end`, and their polygons from 0."""
     own = (labels >= first) & (labels < end)
@@ -261,10 +288,12 @@ def _frame(
     return frame
 
 
-def _large_objects(source: Mask, plane: Plane, min_area: float, connectivity: int) -> tuple[Runs, Labels, Runs]:
+def _large_objects(
+    source: Mask, plane: Plane, min_area: float, connectivity: int, room: Room
+) -> tuple[Runs, Labels, Runs]:
     """Runs of the objects of at least `min_area` m2, the object of each, and runs of their pixels beside no-data."""
     smallest = plane.smallest(min_area, (source.height, source.width))
-    runs, beside = read_runs(source, connectivity, smallest)
+    runs, beside = read_runs(source, connectivity, smallest, room.watch_runs)
     runs, labels = without_small(runs, connectivity, smallest)
     if min_area > 0 and plane.is_geographic:
         runs, labels = kept(runs, labels, plane.areas(exact_geometry(runs, labels, connectivity)) >= min_area)

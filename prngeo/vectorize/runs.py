@@ -7,7 +7,7 @@ summing rasters are sorted searches over them, and memory holds the runs of kept
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,19 +138,25 @@ class Gathered:
         self._start.frombytes(runs.start.tobytes())
         self._stop.frombytes(runs.stop.tobytes())
 
+    def __len__(self) -> int:
+        return len(self._start)
+
     @property
     def runs(self) -> Runs:
         """All of them, without a copy; none can be added from now on."""
         return Runs(np.frombuffer(self._start, np.int64), np.frombuffer(self._stop, np.int64), self._pitch)
 
 
-def read_runs(mask: Mask, connectivity: int, smallest: float = 0) -> tuple[Runs, Runs]:
+def read_runs(
+    mask: Mask, connectivity: int, smallest: float = 0, watch: Callable[[int, float], None] = lambda _, __: None
+) -> tuple[Runs, Runs]:
     """The runs of a mask's objects, and those of their pixels that neighbour no-data.
 
     Args:
         mask: is read strip by strip.
         connectivity: 4 or 8.
         smallest: objects of fewer pixels are dropped as soon as they are complete; some may remain.
+        watch: is told how many runs there are so far, and in which share of the mask; what it raises ends the reading.
 
     Returns:
         Runs of the objects, and of the pixels beside no-data.
@@ -168,6 +174,7 @@ def read_runs(mask: Mask, connectivity: int, smallest: float = 0) -> tuple[Runs,
         missing = values == NODATA
         if missing.any():
             beside.add(runs_of(_dilated(missing, connectivity)[inner] & objects, start))
+        watch(len(found) + len(beside), stop / mask.height)
     return found.runs, beside.runs
 
 
