@@ -65,7 +65,7 @@ def run_identity(job: Job, source: dict[str, Any], compute: dict[str, str | int]
     Args:
         job: the scene and how it is read.
         source: identity of the scene's file.
-        compute: facts of the runtime; the number of threads changes the rounding, no more.
+        compute: facts of the runtime; the number of threads may change the rounding, no more.
     """
     scene = job.scene
     options = {key: value for key, value in asdict(job.options).items() if key not in WITHOUT_EFFECT}

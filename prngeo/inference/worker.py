@@ -144,7 +144,7 @@ def _opened(run: Run) -> tuple[ExitStack, Job, Facts]:
     if run.stretch is not None:
         job.scene.stretch = run.stretch
     facts: dict[str, Any] = load_networks(job.bundle, options).facts() | {"prngeo": __version__}
-    facts.pop("threads", None)  # their number changes the rounding, no more
+    facts.pop("threads", None)  # their number may change the rounding, no more
     return stack, job, tuple(sorted(facts.items()))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prngeo.errors import PrngeoError
-from prngeo.models.bundle import write_bundle
+from prngeo.models.bundle import open_bundle, write_bundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute, choose_compute, limit_gpu
 from prngeo.models.logits import LOGIT_RANGE, to_half
@@ -54,6 +54,26 @@ def test_result_does_not_depend_on_the_batch(runtime):
     for start, stop in ((0, 1), (1, 4)):
         part = runtime.segment(image[start:stop], valid[start:stop])
         assert part.tobytes() == whole[start:stop].tobytes()
+
+
+def test_result_of_the_embedded_model_does_not_depend_on_the_threads():
+    runtime = Runtime(open_bundle(), FLOAT32)
+    image, valid = tiles(1, 512)
+    side, small = (runtime.card.refiner.window // step for step in (1, runtime.card.refiner.reduction))
+    rng = np.random.default_rng(0)
+    window = (
+        rng.normal(0, 3, (2, side, side)).astype(np.float32),
+        *(rng.random((*bands, small, small), np.float32) for bands in ((3,), ())),
+    )
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 1):
+            torch.set_num_threads(count)
+            found.append((runtime.segment(image, valid).tobytes(), runtime.refine(*window).tobytes()))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(found)) == 1
 
 
 def test_on_a_cpu_every_tile_is_a_call_of_its_own(bundle):
