@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import dask
 import psutil
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 from distributed.client import FutureCancelledError
@@ -100,6 +101,8 @@ def _client(address: str, max_memory: int) -> Iterator[Client]:
     if local:
         count = int(local[1]) if local[1] else _fitting(max_memory)
         with (
+            # The heap of a thread of its own has room that others do not use.
+            dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1}),
             # Memory is shared out by prngeo; Dask would kill a worker that uses what it may.
             LocalCluster(
                 count,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prngeo.errors import UsageError
 from prngeo.inference.chunks import Resampling, TargetPlan
-from prngeo.inference.memory import MemoryPlan, gdal_cache, plan_memory
+from prngeo.inference.memory import COMMAND, WORKER, MemoryPlan, gdal_cache, plan_memory
 from prngeo.inference.mosaic import Mosaic, Networks, Source
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import KINDS, Kind
@@ -65,7 +65,7 @@ class Job:
             UsageError: they do not fit into the memory that the run may use.
         """
         shape = (self.scene.model_height, self.scene.model_width)
-        factor, budget, beside = min(self.resampling.factor), self.options.max_memory, self.options.beside
+        factor, budget, beside = min(self.resampling.factor), self.options.max_memory, _beside(self.options)
         return replace(
             self, memory=plan_memory(budget, self.card, shape, self.tile, self.overlap, side, factor, beside)
         )
@@ -186,9 +186,14 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
                 overlap,
                 options.chunk,
                 min(resampling.factor),
-                options.beside,
+                _beside(options),
             ),
         )
+
+
+def _beside(options: PredictOptions) -> int:
+    """Bytes of what a run has beside its networks."""
+    return COMMAND if options.beside else WORKER if options.dask else 0
 
 
 def _on_drawing(scene: Scene) -> Affine:

@@ -23,6 +23,8 @@ TORCH = 960 << 20
 """Python, GDAL, torch and what vectors need, at rest; measured on Linux with torch 2.14 (a build with CUDA)."""
 COMMAND = 240 << 20
 """The command beside a process of its networks, which has no need of what vectors take."""
+WORKER = 128 << 20
+"""What a Dask worker takes more: there the networks compute in a thread, whose heap the C library divides."""
 ONNX = 280 << 20
 """The same with ONNX Runtime in place of torch."""
 TILE_PIXEL = 700
@@ -65,7 +67,7 @@ def plan_memory(
     overlap: int,
     chunk: int | None = None,
     factor: float = 1.0,
-    apart: bool = False,
+    beside: int = 0,
 ) -> MemoryPlan:
     """Choose chunk size and store for a budget in bytes.
 
@@ -77,7 +79,7 @@ def plan_memory(
         overlap: overlap of tiles in pixels.
         chunk: a fixed side of chunks in output pixels, or None.
         factor: output pixels per model pixel along a side.
-        apart: the networks have a process of their own.
+        beside: bytes of what else there is: `COMMAND` where networks have a process of their own, `WORKER` with Dask.
 
     Raises:
         UsageError: not even the smallest chunk fits.
@@ -88,7 +90,7 @@ def plan_memory(
     at_work = TILE_PIXEL * tile**2, WINDOW_PIXEL * targets * window**2
     # ONNX Runtime keeps what each of its graphs took, torch takes the same memory for both networks.
     fixed = TORCH + max(at_work) if card.graphs is None else ONNX + sum(at_work)
-    fixed += read_ahead + (COMMAND if apart else 0)
+    fixed += read_ahead + beside
     cache = gdal_cache(budget)
     for side in (chunk,) if chunk else CHUNKS:
         seen = math.ceil(side / factor)

@@ -93,10 +93,10 @@ def test_an_exported_model_needs_less_as_it_brings_no_torch():
 
 
 def test_the_command_counts_beside_a_process_of_its_networks():
-    one, two = (plan_memory(2 * GIB, card(), (4000, 4000), 512, 128, apart=apart) for apart in (False, True))
+    one, two = (plan_memory(2 * GIB, card(), (4000, 4000), 512, 128, beside=bytes) for bytes in (0, COMMAND))
     assert two.peak - two.store == one.peak - one.store + COMMAND
     with pytest.raises(UsageError, match="at least"):
-        plan_memory(one.peak - one.store, card(), (4000, 4000), 512, 128, apart=True)
+        plan_memory(one.peak - one.store, card(), (4000, 4000), 512, 128, beside=COMMAND)
 
 
 class Held(TileStore):

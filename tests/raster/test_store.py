@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -93,7 +94,11 @@ def test_a_kept_view_does_not_keep_the_batch_it_was_cut_from(tmp_path):
     store.put(0, (batch[3],), 1)
     batch[:] = 0
     assert store.get(0)[0].all()
-    assert store.get(0)[0].base is None
+    batch = np.ones((8, 100), np.float16)
+    kept = weakref.ref(batch)
+    store.put(1, (batch[3],), 1)
+    del batch
+    assert kept() is None
 
 
 def test_scratch_that_disappears_is_an_error_that_says_so(tmp_path):
