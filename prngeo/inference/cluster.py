@@ -40,6 +40,9 @@ BLOCK_SIDES = (8, 4, 2, 1)
 """Chunks along a side of a block; the largest of which every worker gets several."""
 PER_WORKER = 2
 """Blocks that every worker gets at least, as far as there are chunks."""
+BEFORE_START = "distributed.nanny.pre-spawn-environ."
+ENVIRONMENT = {f"{BEFORE_START}MALLOC_ARENA_MAX": 1, f"{BEFORE_START}OMP_WAIT_POLICY": "passive"}
+"""Of local workers: threads share one heap, which wastes less, and one thread rounds as several do, see `Runtime`."""
 
 
 @contextmanager
@@ -101,8 +104,7 @@ def _client(address: str, max_memory: int) -> Iterator[Client]:
     if local:
         count = int(local[1]) if local[1] else _fitting(max_memory)
         with (
-            # The heap of a thread of its own has room that others do not use.
-            dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1}),
+            dask.config.set(ENVIRONMENT),
             # Memory is shared out by prngeo; Dask would kill a worker that uses what it may.
             LocalCluster(
                 count,

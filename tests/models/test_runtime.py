@@ -56,7 +56,8 @@ def test_result_does_not_depend_on_the_batch(runtime):
         assert part.tobytes() == whole[start:stop].tobytes()
 
 
-def test_result_of_the_embedded_model_does_not_depend_on_the_threads():
+def test_result_of_the_embedded_model_does_not_depend_on_the_threads_where_they_wait_without_work(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     runtime = Runtime(open_bundle(), FLOAT32)
     image, valid = tiles(1, 512)
     side, small = (runtime.card.refiner.window // step for step in (1, runtime.card.refiner.reduction))
