@@ -40,9 +40,8 @@ BLOCK_SIDES = (8, 4, 2, 1)
 """Chunks along a side of a block; the largest of which every worker gets several."""
 PER_WORKER = 2
 """Blocks that every worker gets at least, as far as there are chunks."""
-BEFORE_START = "distributed.nanny.pre-spawn-environ."
-ENVIRONMENT = {f"{BEFORE_START}MALLOC_ARENA_MAX": 1, f"{BEFORE_START}OMP_WAIT_POLICY": "passive"}
-"""Of local workers: threads share one heap, which wastes less, and one thread rounds as several do, see `Runtime`."""
+ENVIRONMENT = {"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1}
+"""Of local workers: all threads share one heap, which wastes less."""
 
 
 @contextmanager
