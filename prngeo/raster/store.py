@@ -21,7 +21,8 @@ def _by_itself(array: NDArray[np.float16]) -> NDArray[np.float16]:
     """A copy in memory of its own from the system.
 
     A view would keep the batch it was cut from. Arrays that stay, between those that come and go, would break the heap
-    into gaps that are too small for what a network takes: a seventh more was used so, in a thread a third.
+    into gaps that are too small for what a network takes: a process grew by 1056 MiB instead of 1034 so (48 chunks of
+    2048 px, a store of 580 MiB), and by 1200 instead of 1103 where a thread computed.
     """
     copy = np.frombuffer(mmap(-1, array.nbytes), array.dtype).reshape(array.shape)
     copy[...] = array

@@ -41,10 +41,10 @@ class Room:
         self._lines += len(lines)
         self._taken += LINE_BYTES * len(lines) + POINT_BYTES * sum(map(len, lines))
         what = f"too many lines for the memory: the {self._lines:,} in {share:.0%} of it take"
-        noise = (
+        advice = (
             "Look at the mask: countless short lines are noise, and a higher --threshold leaves less of it. Or raise"
         )
-        self._refuse(self._taken, share, what, noise)
+        self._refuse(self._taken, share, what, advice)
 
     def watch_runs(self, runs: int, share: float) -> None:
         """So many runs of pixels are in this share of the mask.
