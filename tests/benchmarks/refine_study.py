@@ -4,7 +4,8 @@
 
 Every trained network, logit map and result is kept in the working folder: run it again to go on, or with --report to
 write the tables of what is there. The core (3 data sets, 2 bases) comes first. Tables and plots go to
-examples/refine_study/, whose README.md says what was found. Needs `pip install -e '.[dev]' pydensecrf2`; without the
+examples/refine_study/, whose README.md says what was found; figures there stay where the working folder has nothing of
+their data set and base. Needs `pip install -e '.[dev]' pydensecrf2`; without the
 latter the dense CRF is left out.
 """
 
@@ -54,9 +55,12 @@ def main() -> None:
         compute_all(options, pairs)
     folders = sorted(path for path in (options.work / "cells").glob("*/*"))
     pairs = list(dict.fromkeys([*pairs, *((path.parent.name, path.name) for path in folders)]))
-    results, shifted = report.collect(options.work / "cells", pairs), report.shifts(options.work / "shift")
-    planted = report.planted(options.work / "planted")
-    report.write(results, shifted, planted, report.markdown(results, shifted, planted, pairs), options.out)
+    results = report.Results(
+        report.collect(options.work / "cells", pairs),
+        report.shifts(options.work / "shift"),
+        report.planted(options.work / "planted"),
+    )
+    report.write(results.over(report.earlier(options.out)), pairs, options.out)
 
 
 def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from prngeo.synth import write_town
 sys.path.insert(0, str(Path(__file__).parent))
 
 import refine_study
-from study import bases, cells, data, planted, shift
+from study import bases, cells, data, planted, report, shift
 
 
 @pytest.fixture
@@ -87,6 +87,24 @@ def test_out_of_fold_logits_come_from_networks_that_did_not_see_the_block(toy, t
     ) or original(config, regions, *more))  # fmt: skip
     toy("--parts", "cells", "--rows", "tuned")
     assert sorted(map(sorted, seen)) == [["area0"], ["area0", "area1"], ["area1"]]
+
+
+def test_figures_of_bases_that_the_working_folder_does_not_know_stay(toy, tmp_path):
+    first = toy("--parts", "cells", "--bases", "embedded", "--rows", "base", "tuned")
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert toy("--report") == first
+    assert "base embedded" in Path("examples/refine_study/tables.md").read_text()
+
+
+def test_new_figures_take_the_place_of_all_earlier_ones_of_the_same_base():
+    haze, logits = ({"kind": kind, "target": "roads", "share": 0.5} for kind in ("haze", "logits"))
+    own = {"a / b": {"base": 1, "fast": 2}, "c / d": {"base": 3}}
+    before = report.Results(own, {"e": {"tuned 2": 4}}, [haze, logits])
+    new = report.Results({"a / b": {"base": 5}}, {}, [logits | {"share": 0.9}])
+    merged = new.over(before)
+    assert merged.own_region == {"a / b": {"base": 5}, "c / d": {"base": 3}}
+    assert merged.shift == {"e": {"tuned 2": 4}}
+    assert merged.planted == [haze, logits | {"share": 0.9}]
 
 
 def test_what_is_missing_is_shown_as_missing(toy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
@@ -31,9 +32,40 @@ LABELS = {
 COLUMNS = ("iou", "mean_iou", "f1", "boundary_iou", "relaxed_f1", "calibration_error")
 
 
-def collect(cells: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+@dataclass(frozen=True)
+class Results:
+    """What was measured.
+
+    Attributes:
+        own_region: by data set and base, then by row.
+        shift: by case, then by method and number of tiles.
+        planted: one for each kind of bias and target.
+    """
+
+    own_region: dict[str, dict]
+    shift: dict[str, dict]
+    planted: list[dict]
+
+    def over(self, earlier: Results) -> Results:
+        """These, and earlier ones of what is not among them: rows of one base are never mixed with those of another."""
+        mine = {(row["kind"], row["target"]) for row in self.planted}
+        planted = [*self.planted, *(row for row in earlier.planted if (row["kind"], row["target"]) not in mine)]
+        return Results(
+            {**earlier.own_region, **self.own_region},
+            {**earlier.shift, **self.shift},
+            sorted(planted, key=lambda row: (row["target"], row["kind"])),
+        )
+
+
+def earlier(folder: Path) -> Results:
+    """What was written there before."""
+    path = folder / "results.json"
+    return Results(**json.loads(path.read_text())) if path.exists() else Results({}, {}, [])
+
+
+def collect(cells: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, dict]:
     """Figures of every cell, by data set, base and row; what is missing has none."""
-    found: dict[str, object] = {}
+    found: dict[str, dict] = {}
     for data, base in pairs:
         folder = cells / data / base
         reference = folder / "tuned.json"
@@ -50,9 +82,9 @@ def collect(cells: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
     return found
 
 
-def shifts(folder: Path) -> dict[str, object]:
+def shifts(folder: Path) -> dict[str, dict]:
     """Figures of every result under region shift."""
-    found: dict[str, object] = {}
+    found: dict[str, dict] = {}
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
         results = {}
         for path in sorted(place.glob("*.json")):
@@ -74,17 +106,15 @@ def planted(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def markdown(
-    results: dict[str, object], shifted: dict[str, object], towns: list[dict], pairs: Iterable[tuple[str, str]]
-) -> str:
-    """The tables."""
+def markdown(results: Results, pairs: Iterable[tuple[str, str]]) -> str:
+    """The tables; pairs of data set and base are shown first, and if nothing is known of them."""
     parts = ["## In the base's own region\n"]
-    for data, base in pairs:
-        rows = results.get(f"{data} / {base}", {})
-        parts.append(f"### {data}, base {base}\n\n{_table(rows)}\n")
-    parts += ["## Ablations of PRN fast\n", _ablations(results), "## Under region shift\n"]
-    parts += [f"### {name}\n\n{_shift(rows)}\n" for name, rows in shifted.items()] or [MISSING]
-    parts += ["## Towns with a planted bias\n", _planted(towns)]
+    for name in dict.fromkeys([*(f"{data} / {base}" for data, base in pairs), *results.own_region]):
+        data, base = name.split(" / ")
+        parts.append(f"### {data}, base {base}\n\n{_table(results.own_region.get(name, {}))}\n")
+    parts += ["## Ablations of PRN fast\n", _ablations(results.own_region), "## Under region shift\n"]
+    parts += [f"### {name}\n\n{_shift(rows)}\n" for name, rows in results.shift.items()] or [MISSING]
+    parts += ["## Towns with a planted bias\n", _planted(results.planted)]
     return "\n".join(parts)
 
 
@@ -107,7 +137,7 @@ def _table(rows: dict) -> str:
     return "\n".join(lines)
 
 
-def _ablations(results: dict[str, object]) -> str:
+def _ablations(results: dict[str, dict]) -> str:
     names = [name for name, rows in results.items() if any(f"fast {a}" in rows for a in ABLATIONS)]
     if not names:
         return MISSING + "\n"
@@ -149,7 +179,7 @@ def _gain(row: dict) -> str:
     return f"{row['gain']:+.2f}" + (f" [{ends[0]:+.2f}, {ends[1]:+.2f}]" if ends else "")
 
 
-def plots(results: dict[str, object], shifted: dict[str, object], folder: Path) -> None:
+def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> None:
     """gains.png and shift.png."""
     names = [name for name, rows in results.items() if "fast" in rows]
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.55 * len(names)), layout="constrained")
@@ -186,13 +216,12 @@ def plots(results: dict[str, object], shifted: dict[str, object], folder: Path) 
     figure.savefig(folder / "shift.png", dpi=110)
 
 
-def write(results: dict[str, object], shifted: dict[str, object], towns: list[dict], text: str, folder: Path) -> None:
+def write(results: Results, pairs: Iterable[tuple[str, str]], folder: Path) -> None:
     """results.json, tables.md and the plots."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"own_region": results, "shift": shifted, "planted": towns}, indent=1, default=float)
-    (folder / "results.json").write_text(_rounded(content) + "\n")
-    (folder / "tables.md").write_text(text)
-    plots(results, shifted, folder)
+    (folder / "results.json").write_text(_rounded(json.dumps(asdict(results), default=float)) + "\n")
+    (folder / "tables.md").write_text(markdown(results, pairs))
+    plots(results.own_region, results.shift, folder)
 
 
 def _rounded(content: str) -> str:
