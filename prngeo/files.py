@@ -149,8 +149,9 @@ class Finished:
             facts: what is to be known of it, ready for JSON.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or the run's folder is gone.
         """
+        self.notes.mkdir(exist_ok=True)
         write_json(self._note(step), {"files": dict(hashes), "facts": dict(facts)})
 
     def facts(self, step: str) -> dict[str, Any] | None:

@@ -235,7 +235,8 @@ def predict(
         typer.Option(
             "--scratch",
             metavar="DIR",
-            help="Folder for what does not fit into memory; else beside the outputs.",
+            help="Folder for what does not fit into memory; else beside the outputs, with --dask where workers keep "
+            "files.",
             rich_help_panel=SPEED,
         ),
     ] = None,

@@ -34,7 +34,7 @@ from prngeo.inference.memory import keep_freed, trim
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks
-from prngeo.inference.result import Peaks, own_peaks
+from prngeo.inference.result import Peaks, largest, own_peaks
 from prngeo.models.bundle import open_bundle
 from prngeo.progress import Report, silent
 from prngeo.raster.scaling import Stretch
@@ -130,7 +130,7 @@ class _Process:
             report(said)
         self._at_work = None
         here = psutil.Process().memory_info().rss
-        self._seen = Peaks(max(self._seen.memory, here + said.peaks.memory), max(self._seen.gpu, said.peaks.gpu))
+        self._seen = largest([self._seen, Peaks(here + said.peaks.memory, said.peaks.gpu)])
         if said.error is not None:
             raise said.error
         return said.value
@@ -160,8 +160,7 @@ class _Process:
 
     def peaks(self) -> Peaks:
         """Of both processes together."""
-        own = own_peaks()
-        return Peaks(max(own.memory, self._seen.memory), max(own.gpu, self._seen.gpu))
+        return largest([own_peaks(), self._seen])
 
     def end(self) -> None:
         """End it; if it computes chunks, what it has of those that are being written is finished before."""

@@ -24,6 +24,8 @@ from prngeo.inference.job import Job
 from prngeo.inference.mosaic import count_uses
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
+from prngeo.inference.result import Peaks, largest, own_peaks
+from prngeo.inference.resume import RUN, forget_workers
 from prngeo.inference.worker import Facts, ModelPlugin, Run, compute_block, look_at_worker, told
 from prngeo.models.bundle import CARD
 from prngeo.progress import Progress, Report
@@ -58,23 +60,24 @@ def connected(job: Job, hidden: Path, report: Report) -> Iterator[Engine]:
         PrngeoError: the scheduler does not answer, or has no workers.
     """
     hidden = hidden.resolve()
-    token = f"prngeo-run-{uuid4().hex}"
-    for left in hidden.glob("prngeo-run-*"):  # a killed run's: its workers stop
-        left.unlink(missing_ok=True)
+    token = f"{RUN}{uuid4().hex}"
+    killed = forget_workers(hidden)
     model = {name: (job.bundle.path / name).read_bytes() for name in (CARD, *job.bundle.files)}
     run = Run(token, _everywhere(job.scene.path), job.folder.resolve(), hidden, _absolute(job.options))
     with _client(str(job.options.dask), job.options.max_memory) as client:
         try:
             (hidden / token).touch()
+            _forget_models(client, killed)
             workers = _workers(client, job, report)
             client.register_plugin(ModelPlugin(token, model))
             facts = _agreed(client, run, workers)
             # An unfinished run of other options is emptied later, and this file with it: it is made again then.
-            yield Engine(_without_prngeo(facts), functools.partial(_compute, client, replace(run, facts=facts)))
+            peaks = [own_peaks()]
+            compute = functools.partial(_compute, client, replace(run, facts=facts), peaks)
+            yield Engine(_without_prngeo(facts), compute, peaks=lambda: largest([own_peaks(), *peaks]))
         finally:
             (hidden / token).unlink(missing_ok=True)
-            with suppress(Exception):  # the cluster may be gone
-                client.unregister_worker_plugin(token)
+            _forget_models(client, [token])
 
 
 def blocks(chunks: list[Window], side: int, workers: int) -> list[list[Window]]:
@@ -185,8 +188,16 @@ def _agreed(client: Client, run: Run, workers: list[str]) -> Facts:
 
 
 def _compute(
-    client: Client, run: Run, job: Job, chunks: list[Window], parts: Parts, hidden: Path, report: Report
+    client: Client,
+    run: Run,
+    peaks: list[Peaks],
+    job: Job,
+    chunks: list[Window],
+    parts: Parts,
+    hidden: Path,
+    report: Report,
 ) -> None:
+    """Have chunks computed, see Engine.compute; `peaks` gets those of the workers."""
     side = job.memory.chunk
     (run.hidden / run.token).touch()
     run = replace(run, options=replace(run.options, chunk=side), stretch=job.scene.stretch)
@@ -196,7 +207,7 @@ def _compute(
     done = 0
     try:
         for future in as_completed(futures):
-            future.result()
+            peaks[:] = [largest([*peaks, future.result()])]
             done += futures[future]
             report(Progress(job.scene.name, "segment", done, len(chunks)))
     except KilledWorker as error:
@@ -233,6 +244,12 @@ def _tiles(job: Job, chunks: list[Window]) -> int:
     return sum(1 for kind, _ in uses if kind == "tile")
 
 
+def _forget_models(client: Client, tokens: list[str]) -> None:
+    for token in tokens:
+        with suppress(Exception):  # the cluster may be gone, or another one
+            client.unregister_worker_plugin(token)
+
+
 def _without_prngeo(facts: Facts) -> dict[str, str | int]:
     return {name: value for name, value in facts if name != "prngeo"}
 
@@ -242,7 +259,7 @@ def _absolute(options: PredictOptions) -> PredictOptions:
     return replace(
         options,
         model="",
-        dask=None,
+        apart=False,
         aoi=Path(_everywhere(str(aoi))) if aoi else None,
         scratch=scratch.resolve() if scratch else None,
     )

@@ -167,10 +167,18 @@ def refuse_full(plan: MemoryPlan, folder: Path) -> None:
         )
 
 
-def estimate(plan: MemoryPlan, folder: Path) -> str:
-    """What a run will take, in a sentence."""
-    scratch = f" and {plan.scratch / 2**30:.2f}GB of scratch space in {folder}" if plan.scratch else ""
-    return f"Takes up to {plan.peak / 2**30:.2f}GB of memory until there are rasters{scratch}."
+def estimate(plan: MemoryPlan, folder: Path | None, each_worker: bool = False) -> str:
+    """What a run will take, in a sentence.
+
+    Args:
+        plan: of the run.
+        folder: of the scratch space; None where each worker has one of its own.
+        each_worker: the plan is that of each worker of a cluster.
+    """
+    takes = "Each worker takes" if each_worker else "Takes"
+    place = f" in {folder}" if folder else ""
+    scratch = f" and {plan.scratch / 2**30:.2f}GB of scratch space{place}" if plan.scratch else ""
+    return f"{takes} up to {plan.peak / 2**30:.2f}GB of memory until there are rasters{scratch}."
 
 
 def trim() -> None:

@@ -34,7 +34,8 @@ class PredictOptions:
         tile: side of a tile in model pixels; the model's own if None.
         overlap: overlap of tiles in model pixels; the model's own if None.
         max_memory: bytes the process may use; with `dask`, each worker.
-        scratch: folder for what does not fit into memory; beside the outputs if None.
+        scratch: folder for what does not fit into memory; beside the outputs if None, with `dask` in the folder where
+            workers keep files.
         tta: average over the four flips of each tile.
         overwrite: replace existing outputs, and start afresh where an unfinished run could be continued.
         format: of the vector layers.

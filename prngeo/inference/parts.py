@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,17 @@ class Parts:
     Args:
         folder: of the unfinished run.
         specs: the rasters that parts are kept of, by name.
+        check: is called before anything is written, and raises what is to end the run if it was given up meanwhile.
     """
 
-    def __init__(self, folder: Path, specs: Mapping[str, RasterSpec]) -> None:
+    def __init__(self, folder: Path, specs: Mapping[str, RasterSpec], check: Callable[[], None] = lambda: None) -> None:
         self._folder = folder
         self._specs = specs
+        self._check = check
         self._finished = Finished(folder)
 
     def write(self, chunk: Window, values: Values, counts: Mapping[str, PixelCounts]) -> None:
-        """Keep a finished chunk; it counts as finished once everything of it is there.
+        """Keep a finished chunk; it counts as finished once everything of it is there. The run's folder has to exist.
 
         Args:
             chunk: pixels of the outputs.
@@ -41,17 +43,20 @@ class Parts:
             counts: what was counted of each target.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written.
+            OSError: the disk is full, or the folder cannot be written or is gone.
         """
+        self._check()
         hashes = {}
         for name in self._specs if values else ():
             content = encode_part(values[name], self._specs[name].dtype)
             path = self._path(name, chunk)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for parent in (path.parent.parent, path.parent):
+                parent.mkdir(exist_ok=True)
             with whole(path) as hidden:
                 hidden.write_bytes(content)
             hashes[self._relative(path)] = hashlib.sha256(content).hexdigest()
         facts = {"empty": not values, "counts": {target: asdict(count) for target, count in counts.items()}}
+        self._check()
         self._finished.put(_step(chunk), hashes, facts)
 
     def counts(self, chunk: Window) -> dict[str, PixelCounts]:

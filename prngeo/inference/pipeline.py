@@ -73,8 +73,10 @@ def predict(
                 f"{scene} holds no valid pixel: all of it is nodata, transparent or masked. Check its nodata value "
                 "and alpha band with `gdalinfo -stats`."
             )
-        refuse_full(job.memory, options.scratch or job.folder)
-        report(Progress(job.scene.name, "segment", note=estimate(job.memory, options.scratch or job.folder)))
+        scratch = options.scratch or (None if options.dask else job.folder)
+        if scratch and not options.dask:  # workers look for themselves
+            refuse_full(job.memory, scratch)
+        report(Progress(job.scene.name, "segment", note=estimate(job.memory, scratch, bool(options.dask))))
         with staging(job.folder, job.scene.name, resume=True), explained(hidden, options.overwrite):
             with open_engine(job, hidden, report) as engine:
                 source = job.scene.identity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class PredictResult:
         targets: target -> summary.
         seconds: wall-clock time.
         megapixels_per_second: scene pixels (in millions) a second.
-        peak_memory: largest resident memory of the process, and of that of the networks, so far in bytes.
+        peak_memory: largest resident memory of the process, and of that of the networks, so far in bytes; with Dask,
+            of the one process or worker that took most.
         warnings: what a user should know of the scene.
     """
 
@@ -76,6 +78,12 @@ class Peaks:
 
     memory: int
     gpu: int
+
+
+def largest(peaks: Iterable[Peaks]) -> Peaks:
+    """The largest of each kind, such as of several processes."""
+    every = list(peaks)
+    return Peaks(max(one.memory for one in every), max(one.gpu for one in every))
 
 
 def own_peaks() -> Peaks:

@@ -20,6 +20,8 @@ from prngeo.progress import Progress, Report
 
 WITHOUT_EFFECT = ("model", "device", "max_memory", "scratch", "overwrite", "chunk", "dask", "apart")
 """Options that change no result, or whose effect is told by another entry of the identity."""
+RUN = "prngeo-run-"
+"""Begins the name of a file in the hidden folder that is there while Dask workers are to go on."""
 PUBLISH = "publish"
 """The step after which all outputs are finished and only have to be moved."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -126,6 +128,8 @@ def resume(
         UsageError: the run starts afresh, and outputs exist that only the unfinished run might replace.
         OSError: the folder cannot be written.
     """
+    if job.options.dask is None:
+        forget_workers(hidden)
     reason = ""
     if before is not None:
         job, reason = _continued(job, before, identity)
@@ -141,6 +145,21 @@ def resume(
     if not _publishable(hidden, job.folder):
         Finished(hidden).forget(PUBLISH)
     return job
+
+
+def forget_workers(hidden: Path) -> list[str]:
+    """Tell Dask workers of runs that were killed that these are over, before anything they wrote is looked at.
+
+    Args:
+        hidden: folder of the unfinished run.
+
+    Returns:
+        The names of those runs.
+    """
+    left = list(hidden.glob(f"{RUN}*"))
+    for token in left:
+        token.unlink(missing_ok=True)
+    return [token.name for token in left]
 
 
 def _publishable(hidden: Path, folder: Path) -> bool:

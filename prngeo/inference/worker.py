@@ -20,11 +20,11 @@ from prngeo import __version__
 from prngeo.errors import PrngeoError, UsageError
 from prngeo.inference.engine import load_networks
 from prngeo.inference.job import Job, gdal_settings, prepare
-from prngeo.inference.memory import keep_freed
+from prngeo.inference.memory import keep_freed, refuse_full
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks, part_specs
-from prngeo.progress import Progress
+from prngeo.inference.result import Peaks, own_peaks
 from prngeo.raster.scaling import Stretch
 from prngeo.raster.source import is_remote
 from prngeo.tiling.grid import Window
@@ -86,7 +86,7 @@ def look_at_worker(run: Run) -> Facts:
     """What computes on this worker, after what it needs was found there.
 
     Raises:
-        UsageError: it does not see the folder of the outputs, or the scene.
+        UsageError: it does not see the folder of the outputs, or the scene, or has too little scratch space.
     """
     with _at_work:
         if not (run.hidden / run.token).exists():
@@ -100,11 +100,13 @@ def look_at_worker(run: Run) -> Facts:
                 raise UsageError(
                     f"{_here()} does not see {path}: it has to have the same path on all machines, or a URL."
                 )
-        return _opened(run)[2]
+        _, job, facts = _opened(run)
+        refuse_full(job.memory, job.options.scratch or run.hidden)
+        return facts
 
 
-def compute_block(run: Run, chunks: list[Window]) -> int:
-    """Compute the chunks of a block that are not finished yet, and keep their parts; returns how many there were.
+def compute_block(run: Run, chunks: list[Window]) -> Peaks:
+    """Compute the chunks of a block that are not finished yet, and keep their parts; returns this worker's peaks.
 
     Raises:
         UsageError: this worker computes otherwise than the others.
@@ -114,12 +116,12 @@ def compute_block(run: Run, chunks: list[Window]) -> int:
         _, job, facts = _opened(run)
         if facts != run.facts:
             raise UsageError(f"{_here()} joined the run and computes otherwise: {told(facts)}, not {told(run.facts)}.")
-        parts = Parts(run.hidden, part_specs(job))
+        parts = Parts(run.hidden, part_specs(job), functools.partial(_stop_if_given_up, run))
         missing, _ = parts.missing(chunks)
         if missing:
             networks = load_networks(job.bundle, job.options)
-            compute_chunks(networks, job, missing, parts, run.hidden, functools.partial(_stop_if_given_up, run))
-    return len(missing)
+            compute_chunks(networks, job, missing, parts, run.hidden, lambda _: _stop_if_given_up(run))
+    return own_peaks()
 
 
 def told(facts: Facts | None) -> str:
@@ -127,7 +129,7 @@ def told(facts: Facts | None) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts or ())
 
 
-def _stop_if_given_up(run: Run, _: Progress) -> None:
+def _stop_if_given_up(run: Run) -> None:
     if not (run.hidden / run.token).exists():
         raise PrngeoError("The run was given up.")
 

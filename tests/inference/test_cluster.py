@@ -19,7 +19,10 @@ from distributed import Client
 
 import prngeo
 from prngeo import PredictOptions, PrngeoError, UsageError
-from prngeo.inference.cluster import blocks
+from prngeo.inference.cluster import _absolute, blocks
+from prngeo.inference.job import prepare
+from prngeo.inference.resume import RUN
+from prngeo.inference.worker import ModelPlugin
 from prngeo.progress import Progress
 from prngeo.tiling.grid import Window
 from tests.conftest import write_scene
@@ -98,6 +101,17 @@ def test_blocks_are_squares_of_neighbors_and_enough_for_every_worker() -> None:
             assert len({c.row for c in block}) == len({c.col for c in block}) == (256 // count) ** 0.5
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_worker_plans_its_memory_as_the_program_did_that_refuses_small_budgets(
+    tmp_path: Path, options: PredictOptions, scene: Path, apart: bool
+) -> None:
+    options = replace(options, dask="local", apart=apart, max_memory=1300 << 20)
+    with prepare(scene, tmp_path, options) as job:
+        ours = job.memory
+    with prepare(scene, tmp_path, replace(_absolute(options), model=options.model)) as job:
+        assert job.memory == ours
+
+
 @pytest.mark.slow
 def test_local_workers_give_pixels_and_rows_of_one_process(
     tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
@@ -123,7 +137,13 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_computed_twice(
 ) -> None:
     out = tmp_path / "there"
     written: dict[str, int] = {}
+    left = f"{RUN}of-a-killed-program"
+    (out / ".scene.prngeo").mkdir(parents=True)
+    (out / ".scene.prngeo" / left).touch()
     with cluster(tmp_path, {}, {}) as (address, workers):
+        with Client(address) as client:
+            client.register_plugin(ModelPlugin(left, {"card.json": b""}))
+        assert list(tmp_path.rglob(f"{left}/card.json"))
 
         def report(step: Progress) -> None:
             if step.stage == "segment" and step.done and not written:
@@ -137,6 +157,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_computed_twice(
 
         there = prngeo.predict(scene, out, replace(options, dask=address), report)
         assert workers[0].wait(10) == -signal.SIGKILL
+        assert len(list(tmp_path.rglob(f"{left}/card.json"))) < 2, "the worker that lives has forgotten the other run"
     assert 0 < len(written) < 9
     same(here, there)
 

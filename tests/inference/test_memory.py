@@ -147,6 +147,9 @@ def test_the_estimate_names_memory_and_scratch():
     said = estimate(small, Path("fast"))
     assert f"{small.peak / GIB:.2f}GB of memory" in said
     assert f"{small.scratch / GIB:.2f}GB of scratch space in fast" in said
+    said = estimate(small, None, each_worker=True)
+    assert said.startswith("Each worker takes up to ")
+    assert said.endswith("GB of scratch space.")
     assert "scratch" not in estimate(plan_memory(64 * GIB, card(), (4000, 4000), 512, 128), Path("fast"))
 
 

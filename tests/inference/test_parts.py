@@ -10,6 +10,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
+from prngeo.errors import PrngeoError
 from prngeo.files import Finished
 from prngeo.inference.chunks import PixelCounts
 from prngeo.inference.parts import Parts
@@ -67,6 +68,28 @@ def test_a_part_that_changed_or_went_is_noticed(parts: Parts, tmp_path: Path) ->
     assert parts.missing(CHUNKS) == (lost, lost)
     without = Parts(tmp_path, {"step": SPECS["step"]})
     assert without.missing(CHUNKS) == ([CHUNKS[4]], [CHUNKS[4]]), "parts of a finished raster are not needed"
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_of_a_run_that_was_given_up_nothing_counts_as_finished(tmp_path: Path, calls: int) -> None:
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) > calls:
+            raise PrngeoError("The run was given up.")
+
+    with pytest.raises(PrngeoError, match="given up"):
+        Parts(tmp_path, SPECS, check).write(CHUNKS[0], values(CHUNKS[0]), COUNTS)
+    assert Finished(tmp_path).count() == 0
+    assert bool(list(tmp_path.rglob("*.tif"))) == bool(calls)
+
+
+def test_a_folder_that_is_gone_does_not_come_back(tmp_path: Path) -> None:
+    for content in (values(CHUNKS[0]), {}):
+        with pytest.raises(FileNotFoundError):
+            Parts(tmp_path / "gone", SPECS).write(CHUNKS[0], content, COUNTS)
+    assert not (tmp_path / "gone").exists()
 
 
 def test_writing_a_chunk_twice_changes_nothing(parts: Parts, tmp_path: Path) -> None:
