@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from prngeo.errors import Cancelled, PrngeoError, UsageError
-
-CLOCK_DRIFT = 10.0
-"""Seconds by which the start of a process may seem to move while the system's clock is being set."""
+from prngeo.owner import Owner, at_work, beating
 
 
 def matches(name: str) -> list[str]:
@@ -97,14 +94,15 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
             if not resume:
                 shutil.rmtree(hidden)
         hidden.mkdir(exist_ok=True)
-        (hidden / "pid").write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
+        Owner.own().write(hidden / "pid")
     except OSError as error:
         raise UsageError(
             f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
         ) from error
     kept = False
     try:
-        yield hidden
+        with beating(hidden / "pid"):
+            yield hidden
     except BaseException as error:
         kept = resume and not isinstance(error, Cancelled) and Finished(hidden).count() > 0
         raise
@@ -230,31 +228,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _refuse_if_running(hidden: Path, folder: Path) -> None:
-    try:
-        number, _, started = (hidden / "pid").read_text(encoding="utf-8").partition(" ")
-        pid, known = int(number), float(started)
-    except (OSError, ValueError):
-        return
-    if pid != os.getpid() and _runs(pid, known):
+    owner = at_work(hidden / "pid")
+    if owner is not None:
+        elsewhere = "" if owner.here else f" on {owner.node}"
         raise UsageError(
-            f"Another prngeo run (process {pid}) is writing the same outputs in {folder}. Wait for it, or choose "
-            "another folder with -o."
+            f"Another prngeo run (process {owner.pid}{elsewhere}) is writing the same outputs in {folder}. Wait for "
+            "it, or choose another folder with -o."
         )
-
-
-def _runs(pid: int, started: float) -> bool:
-    """Whether a process with this number that was started then is running."""
-    return abs(_started(pid) - started) < CLOCK_DRIFT
-
-
-def _started(pid: int) -> float:
-    """When a running process was started, which tells it from others with its number; -inf if there is none."""
-    import psutil
-
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return float("-inf")
 
 
 @contextmanager
@@ -279,15 +259,13 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Raises:
         UsageError: it cannot be made.
     """
-    for owner in parent.glob("prngeo-*/owner"):
-        with suppress(OSError, ValueError):
-            node, pid, started = owner.read_text(encoding="utf-8").rsplit(" ", 2)
-            if node == platform.node() and not _runs(int(pid), float(started)):
-                shutil.rmtree(owner.parent)
+    for path in parent.glob("prngeo-*/owner"):
+        owner = Owner.read(path)
+        if owner is not None and owner.here and not owner.runs:
+            shutil.rmtree(path.parent, ignore_errors=True)
     try:
         folder = tempfile.TemporaryDirectory(prefix="prngeo-", dir=parent)
-        own = f"{platform.node()} {os.getpid()} {_started(os.getpid())}"
-        (Path(folder.name) / "owner").write_text(own, encoding="utf-8")
+        Owner.own().write(Path(folder.name) / "owner")
     except OSError as error:
         raise UsageError(f"--scratch {parent} cannot be written ({error.strerror}). Choose another folder.") from error
     with folder as name:

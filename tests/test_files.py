@@ -1,6 +1,7 @@
 """Files of a run: hidden until all are complete, never over an input."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def leave_behind(folder, content):
 
 def test_a_run_at_work_is_not_disturbed(tmp_path):
     parent = psutil.Process(os.getppid())
-    leave_behind(tmp_path, f"{parent.pid} {parent.create_time()}")
+    leave_behind(tmp_path, f"{platform.node()} {parent.pid} {parent.create_time()}")
     with pytest.raises(UsageError, match=f"process {parent.pid}"), staging(tmp_path, "scene"):
         pass
     assert tree(tmp_path) == [".scene.prngeo", ".scene.prngeo/pid"]
@@ -89,16 +90,23 @@ def test_a_run_at_work_is_not_disturbed(tmp_path):
 
 def test_another_program_that_got_the_number_of_a_killed_run_does_not_block(tmp_path):
     parent = psutil.Process(os.getppid())
-    leave_behind(tmp_path, f"{parent.pid} {parent.create_time() - 3600}")
+    leave_behind(tmp_path, f"{platform.node()} {parent.pid} {parent.create_time() - 3600}")
     with staging(tmp_path, "scene"):
         pass
     assert tree(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "12", "99999999 1.0"])
+@pytest.mark.parametrize("content", ["", "garbage", "12", "99999999 1.0", f"{platform.node()} 99999999 1.0"])
 def test_remains_that_tell_nothing_do_not_block(tmp_path, content):
     leave_behind(tmp_path, content)
     with staging(tmp_path, "scene"):
+        pass
+    assert tree(tmp_path) == []
+
+
+def test_a_run_of_another_thread_is_not_disturbed(tmp_path):
+    refused = pytest.raises(UsageError, match=f"process {os.getpid()}")
+    with staging(tmp_path, "scene"), refused, staging(tmp_path, "scene"):
         pass
     assert tree(tmp_path) == []
 
