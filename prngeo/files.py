@@ -17,6 +17,8 @@ from uuid import uuid4
 from prngeo.errors import Cancelled, PrngeoError, UsageError
 from prngeo.owner import Owner, at_work, beating
 
+_unfinished: set[Path] = set()
+
 
 def matches(name: str) -> list[str]:
     """The files of a pattern such as `tiles/*.tif`, sorted; of another name (a file, a URL, a /vsi name) that alone.
@@ -100,6 +102,7 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
             f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
         ) from error
     kept = False
+    _unfinished.add(hidden)
     try:
         with beating(hidden / "pid"):
             yield hidden
@@ -111,6 +114,7 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
             (hidden / "pid").unlink(missing_ok=True)
         else:
             _remove(hidden)
+        _unfinished.discard(hidden)
         for path in created:
             with suppress(OSError):  # It holds something by now.
                 path.rmdir()
@@ -122,6 +126,12 @@ def _remove(hidden: Path) -> None:
     inside = [path for path in (*hidden.glob("*/"), *notes.glob("*/")) if path != notes]
     for path in (*inside, notes, hidden):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_unfinished() -> None:
+    """Remove the folders of all runs of this process that are at work, which is to end at once after that."""
+    for hidden in list(_unfinished):
+        _remove(hidden)
 
 
 class Finished:

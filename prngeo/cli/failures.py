@@ -12,6 +12,8 @@ import typer
 
 from prngeo.errors import PrngeoError
 
+CANCELLED = "cancelled."
+
 
 class InterruptedRun(Exception):  # noqa: N818
     """The user pressed Ctrl-C."""

@@ -15,6 +15,9 @@ from prngeo.errors import Cancelled
 
 VARIABLE = "PRNGEO_STOP_AT_EOF"
 
+PATIENCE = 30.0
+"""Seconds that a cancelled run has to end in order; the QGIS plugin waits longer."""
+
 _cancelled = threading.Event()
 
 
@@ -32,7 +35,8 @@ def stop_at_end_of_input() -> None:
     """Cancel the run at the end of standard input, if the environment variable PRNGEO_STOP_AT_EOF is set.
 
     A program that starts prngeo through a pipe can thus end it cleanly where there are no signals (Windows), and a
-    run never outlives a program that crashed. `end_run` has to handle SIGTERM.
+    run never outlives a program that crashed. `end_run` has to handle SIGTERM. Where that takes long, as a library
+    writes a large file meanwhile, the run's hidden folder is removed and the process ended all the same.
     """
     if os.environ.get(VARIABLE):
         threading.Thread(target=_wait, daemon=True).start()
@@ -45,6 +49,11 @@ def _wait() -> None:
         return  # there is no standard input
     _cancelled.set()
     _thread.interrupt_main(signal.SIGTERM)
+    time.sleep(PATIENCE)
+    from prngeo.files import remove_unfinished
+
+    remove_unfinished()
+    os._exit(130)
 
 
 if sys.platform == "win32":

@@ -28,10 +28,10 @@ class Parts:
         check: is called before anything is written, and raises what is to end the run if it was given up meanwhile.
     """
 
-    def __init__(self, folder: Path, specs: Mapping[str, RasterSpec], check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Path, specs: Mapping[str, RasterSpec], check: Callable[[], None] | None = None) -> None:
         self._folder = folder
         self._specs = specs
-        self._check = check
+        self._check = check or _wanted
         self._finished = Finished(folder)
 
     def write(self, chunk: Window, values: Values, counts: Mapping[str, PixelCounts]) -> None:
@@ -100,6 +100,10 @@ class Parts:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
+
+
+def _wanted() -> None:
+    """The check of a run that its own process alone gives up."""
 
 
 def _step(chunk: Window) -> str:

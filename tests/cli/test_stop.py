@@ -27,8 +27,30 @@ def test_the_end_of_input_stops_a_run_and_leaves_nothing(tiny_model, tmp_path):
         process.stdin.close()
         *_, last = process.stderr
         assert process.wait(timeout=60) == 130
-    assert last.startswith("prngeo: interrupted;")
+    assert last.startswith("prngeo: cancelled.")
     assert not out.exists()
+
+
+def test_a_run_that_does_not_heed_it_ends_too_and_leaves_nothing(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from prngeo.cli import stop
+from prngeo.files import staging
+stop.PATIENCE = 1
+stop.stop_at_end_of_input()
+with staging(Path(sys.argv[1]), "scene", resume=True) as hidden:
+    (hidden / "finished").mkdir()
+    (hidden / "finished" / "note.json").touch()
+    print("begun", flush=True)
+    time.sleep(300)
+"""
+    command, pipes = [sys.executable, "-c", program, tmp_path], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=ENVIRONMENT | {VARIABLE: "1"}, **pipes) as process:
+        assert process.stdout.readline().strip() == b"begun"
+        process.stdin.close()
+        assert process.wait(timeout=60) == 130
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("environment", [{}, {VARIABLE: "1"}])
