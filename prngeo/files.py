@@ -121,11 +121,20 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
 
 
 def _remove(hidden: Path) -> None:
-    """Remove a run's folder; what tells how to continue goes last, in case the run is killed meanwhile."""
-    notes = Finished(hidden).notes
-    inside = [path for path in (*hidden.glob("*/"), *notes.glob("*/")) if path != notes]
-    for path in (*inside, notes, hidden):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a run's folder: at once by another name, in case the run is killed meanwhile."""
+    tidy(hidden)
+    with suppress(OSError):  # on Windows: something in it is open elsewhere
+        hidden = hidden.replace(_removed(hidden))
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def tidy(hidden: Path) -> None:
+    """Remove what is left of a run's folder where the run was killed while it removed it."""
+    shutil.rmtree(_removed(hidden), ignore_errors=True)
+
+
+def _removed(hidden: Path) -> Path:
+    return hidden.with_name(f"{hidden.name}-removed")
 
 
 def remove_unfinished() -> None:

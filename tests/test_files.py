@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from prngeo import files
 from prngeo.errors import UsageError
-from prngeo.files import publish, refuse_existing, scratch_folder, staging
+from prngeo.files import publish, refuse_existing, scratch_folder, staging, tidy
 
 
 def tree(folder):
@@ -69,6 +70,21 @@ with staging(Path({str(tmp_path)!r}), "scene") as hidden:
     assert tree(tmp_path) == [".scene.prngeo", ".scene.prngeo/half.tif", ".scene.prngeo/pid"]
     with staging(tmp_path, "scene") as hidden:
         assert not (hidden / "half.tif").exists()
+    assert tree(tmp_path) == []
+
+
+def test_a_run_that_is_killed_while_it_removes_its_folder_leaves_it_whole_or_to_be_removed(tmp_path, monkeypatch):
+    def kill(path, ignore_errors):
+        if path.exists():
+            raise SystemError
+
+    with pytest.raises(SystemError), staging(tmp_path, "scene", resume=True) as hidden:
+        (hidden / "finished").mkdir()
+        monkeypatch.setattr(files.shutil, "rmtree", kill)
+    assert not hidden.exists()
+    assert tree(tmp_path)[0] == ".scene.prngeo-removed"
+    monkeypatch.undo()
+    tidy(hidden)
     assert tree(tmp_path) == []
 
 

@@ -306,19 +306,29 @@ def predict(
 
 
 def _each(paths: list[str], output: Path | None, options: PredictOptions, shown: Shown, debug: bool) -> int:
-    """Predict one scene after the other; one that fails does not stop the rest. Returns the largest exit code."""
+    """Predict one scene after the other; one that fails does not stop the rest. Returns the largest exit code.
+
+    Scenes that the same command has finished before are left out.
+    """
     import prngeo
+    from prngeo.inference.pipeline import finished_before
     from prngeo.raster.source import public_path
 
-    failed, code = [], 0
+    failed, code, before = [], 0, 0
     for path in paths:
         try:
+            if len(paths) > 1 and finished_before(path, output, options):
+                before += 1
+                if shown is Shown.json:
+                    told = {"event": "note", "scene": Path(path).stem, "note": "It was finished before."}
+                    typer.echo(json.dumps(told), err=True)
+                continue
             _run(lambda report, path=path: prngeo.predict(path, output, options, report), Path(path).name, shown)  # type: ignore[misc]
         except Exception as error:
             code = max(code, report_failure(error, debug))
             failed.append(f"  {public_path(path)}: {describe(error)[0]}")
     if len(paths) > 1 and shown is not Shown.json:
-        done = f"{len(paths) - len(failed)} of {len(paths)} scenes done"
+        done = f"{len(paths) - len(failed)} of {len(paths)} scenes done" + (f", {before} of them before" * bool(before))
         typer.echo("\n".join([f"{done}. Failed:", *failed] if failed else [f"{done}."]), err=True)
     return code
 

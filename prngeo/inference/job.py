@@ -170,7 +170,7 @@ def prepare(scene: str | Path, output: str | Path | None, options: PredictOption
             scene=opened,
             bundle=bundle,
             options=options,
-            folder=_folder(scene, output),
+            folder=output_folder(scene, output),
             grid=grid,
             resampling=resampling,
             aoi=Aoi(options.aoi, grid) if options.aoi is not None else None,
@@ -201,7 +201,12 @@ def _on_drawing(scene: Scene) -> Affine:
     return Affine.identity() if scene.georeferenced else Affine.scale(1, -1)
 
 
-def _folder(scene: str | Path, output: str | Path | None) -> Path:
+def output_folder(scene: str | Path, output: str | Path | None) -> Path:
+    """The folder of a scene's outputs.
+
+    Raises:
+        UsageError: it is a file.
+    """
     if output is not None:
         folder = Path(output)
         if folder.exists() and not folder.is_dir():

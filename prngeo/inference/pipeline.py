@@ -11,9 +11,20 @@ from typing import Any
 import rasterio
 
 from prngeo.errors import UsageError
-from prngeo.files import Finished, empty, file_hash, publish, refuse_existing, refuse_inputs, staging, staging_folder
+from prngeo.files import (
+    Finished,
+    empty,
+    file_hash,
+    publish,
+    read_json,
+    refuse_existing,
+    refuse_inputs,
+    staging,
+    staging_folder,
+    tidy,
+)
 from prngeo.inference.engine import Engine, open_engine
-from prngeo.inference.job import Job, gdal_settings, prepare
+from prngeo.inference.job import Job, gdal_settings, output_folder, prepare
 from prngeo.inference.memory import estimate, refuse_full
 from prngeo.inference.options import PredictOptions
 from prngeo.inference.outputs import Kind, layer_names, project_name, raster_name, raster_style
@@ -21,11 +32,21 @@ from prngeo.inference.project import write_scene_project
 from prngeo.inference.rasters import make_rasters
 from prngeo.inference.record import make_record
 from prngeo.inference.result import PredictResult, TargetSummary
-from prngeo.inference.resume import PUBLISH, RunState, explained, moved_outputs, resume, run_identity
+from prngeo.inference.resume import (
+    PUBLISH,
+    RunState,
+    explained,
+    identity_hash,
+    is_told,
+    moved_outputs,
+    resume,
+    run_identity,
+)
 from prngeo.inference.vectors import make_vectors
 from prngeo.inference.warnings import position_warnings, scene_warnings
 from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import style_path, write_sidecar
+from prngeo.raster.source import scene_name
 from prngeo.vectorize.write import style_paths, vector_paths
 
 
@@ -62,6 +83,7 @@ def predict(
     with rasterio.Env(**gdal_settings(options)), prepare(scene, output, options) as job:
         outputs = _Outputs.of(job)
         paths, hidden = outputs.paths(job), staging_folder(job.folder, job.scene.name)
+        tidy(hidden)
         before = None if options.overwrite else RunState.read(hidden)
         refuse_inputs(paths, [*job.scene.files, *([options.aoi] if options.aoi else [])])
         moved = moved_outputs(hidden, job.folder)
@@ -97,6 +119,29 @@ def predict(
         engine.peaks().memory,
         facts["warnings"],
     )
+
+
+def finished_before(scene: str | Path, output: str | Path | None, options: PredictOptions) -> bool:
+    """True if all outputs of a scene are there and their record tells that `predict` would make the same ones.
+
+    What computes them may be another device or precision.
+
+    Args:
+        scene: see `predict`.
+        output: see `predict`.
+        options: see `predict`; with `overwrite` nothing counts as finished.
+
+    Raises:
+        UsageError: see `predict`.
+    """
+    record = read_json(output_folder(scene, output) / f"{scene_name(str(scene))}.json")
+    if options.overwrite or record is None or "identity" not in record:
+        return False
+    with rasterio.Env(**gdal_settings(options)), prepare(scene, output, options) as job:
+        if not all(path.exists() for path in _Outputs.of(job).paths(job)):
+            return False
+        source = job.scene.identity()
+        return is_told(source) and record["identity"] == identity_hash(run_identity(job, source, {}))
 
 
 @dataclass(frozen=True)
@@ -150,6 +195,7 @@ def _make(
     content = make_record(
         job, source, engine.facts, timings, rasters.resumed, summaries, seconds, warnings, engine.peaks()
     )
+    content["identity"] = identity_hash(run_identity(job, source, {}))
     unnamed = write_scene_project(content, job.scene.name, hidden, job.folder, job.scene.path).warning
     warnings += [unnamed] if unnamed else []
     content["warnings"] = warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ RUN = "prngeo-run-"
 PUBLISH = "publish"
 """The step after which all outputs are finished and only have to be moved."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+NOT_TOLD = "nothing tells whether the scene changed (only files and servers that send an ETag do)"
 
 Identity = dict[str, Any]
 """What a result depends on, by words that a user understands."""
@@ -83,6 +86,20 @@ def run_identity(job: Job, source: dict[str, Any], compute: dict[str, str | int]
     identity |= {f"--{key.replace('_', '-')}": value for key, value in options.items()}
     content: Identity = json.loads(json.dumps(identity))
     return content
+
+
+def identity_hash(identity: Identity) -> str:
+    """SHA-256 of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def is_told(source: dict[str, Any]) -> bool:
+    """True if the identity of a scene's file, and of every other one that its pixels are in, tells whether it changed.
+
+    Args:
+        source: see prngeo.raster.source.identity.
+    """
+    return all({"sha256", "etag"} & set(file) for file in (source, *source.get("sources", ())))
 
 
 def differences(before: Identity, now: Identity) -> str:
@@ -176,8 +193,8 @@ def _continued(job: Job, before: RunState, identity: Identity) -> tuple[Job, str
     changed = differences(before.identity, identity)
     if changed:
         return job, changed
-    if not set(identity["the scene"][0]) & {"sha256", "etag"}:
-        return job, "nothing tells whether the scene changed"
+    if not is_told(identity["the scene"][0]):
+        return job, NOT_TOLD
     try:
         return job.with_chunks(before.chunk), ""
     except UsageError:
@@ -212,4 +229,6 @@ def _hint(hidden: Path, overwrite: bool) -> str:
     if state is None or not done:
         return "Nothing was finished, and nothing is left behind."
     again = "the same command without --overwrite" if overwrite else "the same command"
+    if not is_told(state.identity["the scene"][0]):
+        return f"{done} of {state.chunks} chunks are done, but the next run starts afresh: {NOT_TOLD}."
     return f"{done} of {state.chunks} chunks are done and kept in {hidden}: run {again} to continue."

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -167,13 +167,28 @@ def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     file = _local_file(path)
     if file is None or "sha256" not in found:
         return found
-    others = [name for name in sorted(dataset.files) if _local_file(name) != file and not name.endswith(".aux.xml")]
+    others = [name for name in sorted(_files(dataset)) if _local_file(name) != file and not name.endswith(".aux.xml")]
     if not others:
         return found
     sources = [_file_identity(name) for name in others]
     facts = json.dumps([{key: value for key, value in source.items() if key != "path"} for source in sources])
     digest = hashlib.sha256((found["sha256"] + facts).encode()).hexdigest()
     return found | {"sha256": digest, "sources": sources}
+
+
+def _files(dataset: DatasetReader) -> set[str]:
+    """The files that a raster's pixels are in; of a VRT, GDAL tells its sources, but not those of a source."""
+    found: set[str] = set()
+    more = list(dataset.files)
+    while more:
+        name = more.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name.lower().endswith(".vrt"):
+            with suppress(RasterioError), rasterio.open(name) as inner:
+                more += inner.files
+    return found
 
 
 def _file_identity(path: str) -> dict[str, Any]:

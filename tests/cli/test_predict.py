@@ -153,6 +153,30 @@ def test_scenes_that_fail_in_the_middle_are_named_at_the_end_with_the_reason(cli
     assert end[3] == f"  {gone}: No such file: {gone}"
 
 
+def test_of_many_scenes_those_that_the_same_command_finished_before_are_left_out(cli, tiny_model, tmp_path):
+    scenes = [write_scene(tmp_path / f"{name}.tif", 96, 100, seed=number) for number, name in enumerate("abc")]
+    out = tmp_path / "out"
+    arguments = ("-o", out, "-m", tiny_model, "--no-refine", "--target", "buildings", "--tile", 64, "--overlap", 0)
+    assert cli("predict", *scenes[:2], *arguments).code == 0
+    first = (out / "a.gpkg").stat().st_mtime_ns
+    again = cli("predict", *scenes, *arguments)
+    assert again.code == 0
+    assert again.err.splitlines()[-1] == "3 of 3 scenes done, 2 of them before."
+    assert "a: Takes up to" not in again.err
+    assert (out / "a.gpkg").stat().st_mtime_ns == first
+    events = [json.loads(line) for line in cli("predict", *scenes, *arguments, "--progress", "json").err.splitlines()]
+    assert [event["scene"] for event in events if event.get("note") == "It was finished before."] == ["a", "b", "c"]
+    write_scene(scenes[0], 96, 100, seed=7)
+    (out / "b_buildings_mask.tif").unlink()
+    changed = cli("predict", *scenes, *arguments)
+    assert changed.code == 2
+    assert changed.err.splitlines()[-3] == "1 of 3 scenes done, 1 of them before. Failed:"
+    assert changed.err.count("already exist") == 4
+    other = cli("predict", *scenes, *arguments, "--threshold", 0.3)
+    assert other.err.splitlines()[-4] == "0 of 3 scenes done. Failed:"
+    assert cli("predict", *scenes, *arguments, "--overwrite").err.splitlines()[-1] == "3 of 3 scenes done."
+
+
 def test_mosaic_and_its_name_reach_the_library(cli, monkeypatch):
     seen = []
 

@@ -188,9 +188,12 @@ def killed_case(whole: Case, case: Case, kills: list[tuple[float, int | None]]) 
         visible = [path for path in case.folder.glob("*") if path.suffix in (".tif", ".gpkg")]
         torn += [path.name for path in visible if path.read_bytes() != (whole.folder / path.name).read_bytes()]
         if visible and not Finished(case.hidden).files(PUBLISH):
-            break  # it was done, and killed on its way out: outputs are whole, what was hidden may be going
+            # It was done, and killed on its way out: outputs are whole, what was hidden goes with the next run.
+            with suppress(prngeo.UsageError):
+                prngeo.predict(case.scene, case.folder, case.options)
+            break
     missed = sorted(set(whole.log.read_text().split()) - set(seen))
-    left = sorted(path.name for path in case.folder.glob(".*") if not (killed and path == case.hidden))
+    left = sorted(path.name for path in case.folder.glob(".*"))
     if killed:
         same = {path.name for path in case.folder.glob("[!.]*")} == set(os.listdir(whole.folder)) and not torn
     else:

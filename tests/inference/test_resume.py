@@ -291,13 +291,19 @@ def test_outputs_of_another_run_are_not_replaced_unasked(run: Watched, options: 
     assert (run.folder / "scene_buildings_mask.tif").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "identity", [{"path": "/vsis3/a.tif"}, {"sha256": "1", "sources": [{"etag": "2"}, {"path": "/vsis3/a.tif"}]}]
+)
 def test_a_scene_that_tells_no_change_is_not_continued(
-    run: Watched, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
+    run: Watched, options: PredictOptions, monkeypatch: pytest.MonkeyPatch, identity: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(Scene, "identity", lambda self: {"path": self.path})
-    broken(run, options, KeyboardInterrupt())
+    monkeypatch.setattr(Scene, "identity", lambda _: identity)
+    stopped = str(broken(run, options, KeyboardInterrupt()))
+    assert "but the next run starts afresh: nothing tells whether the scene changed" in stopped
+    assert "same command" not in stopped
     run(options)
-    assert run.notes[0].startswith("The unfinished run cannot be continued: nothing tells whether the scene changed.")
+    assert run.notes[0].startswith("The unfinished run cannot be continued: nothing tells whether the scene changed")
+    assert len(run.computed) == CHUNKS
 
 
 def test_a_window_is_read_again_before_the_run_fails(

@@ -1,4 +1,5 @@
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_vrt(plain, tmp_path):
     with rasterio.open(path, "r+") as file:
         file.write(np.zeros((3, 90, 110), "uint8"))
     with open_scene(vrt) as scene:
+        assert scene.identity()["sha256"] != before["sha256"]
+
+
+def test_what_is_in_a_vrt_inside_a_vrt_is_part_of_what_it_is(plain, tmp_path):
+    inner, outer = tmp_path / "inner.vrt", tmp_path / "outer.vrt"
+    with rasterio.open(plain[0]) as file:
+        rasterio.shutil.copy(file, inner, driver="VRT")
+    name = r"<SourceFilename.*</SourceFilename>"
+    outer.write_text(re.sub(name, f"<SourceFilename>{inner}</SourceFilename>", inner.read_text()))
+    with open_scene(outer) as scene:
+        before = scene.identity()
+    assert [Path(source["path"]).name for source in before["sources"]] == ["inner.vrt", Path(plain[0]).name]
+    with rasterio.open(plain[0], "r+") as file:
+        file.write(np.zeros((3, 90, 110), "uint8"))
+    with open_scene(outer) as scene:
         assert scene.identity()["sha256"] != before["sha256"]
 
 
