@@ -29,8 +29,8 @@ ONNX = 280 << 20
 """The same with ONNX Runtime in place of torch."""
 TILE_PIXEL = 700
 """Bytes a pixel of a tile while the embedded network works on it."""
-WINDOW_PIXEL = 40
-"""Bytes a pixel and target of a refiner window while the embedded refiner works on it."""
+WINDOW_PIXEL = 52
+"""Bytes a pixel and target of a refiner window while the embedded refiner works on it, and two more are read."""
 CHUNK_PIXEL = 24
 """Bytes a pixel and target of a chunk, on the grid where it is larger, while its logits are blended and stored."""
 CACHE = 256 << 20

@@ -165,8 +165,9 @@ class Mosaic:
         else:
             with ahead(self._read_tiles, batches) as images:
                 self._segment(len(batches), images)
-        for index in windows:
-            self._refine_window(index)
+        with ahead(self._read_window, windows, depth=1) as inputs:
+            for index, given in zip(windows, inputs, strict=True):
+                self._refine_window(index, given)
         self._computed += 1
 
     def _steps(self) -> Iterator[tuple[list[Index], list[Index]]]:
@@ -209,7 +210,8 @@ class Mosaic:
             self._store.put(("tile", index), arrays, self._uses["tile", index])
             self._on_tile(bool(seen[number]))
 
-    def _refine_window(self, index: Index) -> None:
+    def _read_window(self, index: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What PRN sees of a window: logits, and the image with its validity at PRN's resolution."""
         assert self._refiner is not None
         window = self._window(index)
         needed = self._tiles.touching(window)
@@ -226,6 +228,10 @@ class Mosaic:
             common = piece.intersect(target)
             small[(slice(None), *common.within(target))] = arrays[1][(slice(None), *common.within(piece))]
         self._release("tile", needed)
+        return logits, small
+
+    def _refine_window(self, index: Index, given: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+        logits, small = given
         if small[-1].any():
             correction = self._networks.refine(logits, small[:-1], small[-1])
         else:

@@ -153,7 +153,8 @@ def compute_chunks(
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder(job.options.scratch or hidden))
         source = PatientSource(stack.enter_context(job.scene.reopen()))
-        mosaic = job.mosaic(source, networks, TileStore(job.memory.store, scratch), chunks, on_tile)
+        store = TileStore(job.memory.store, scratch, stack.enter_context(behind()))
+        mosaic = job.mosaic(source, networks, store, chunks, on_tile)
         stack.enter_context(mosaic.reading_ahead())
         later = stack.enter_context(behind())
         for chunk in chunks:

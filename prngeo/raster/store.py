@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from zipfile import BadZipFile
@@ -29,18 +30,25 @@ def _by_itself(array: NDArray[np.float16]) -> NDArray[np.float16]:
     return copy
 
 
+def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 class TileStore:
     """Keeps the arrays of a tile or window for a known number of uses; several threads may use it.
 
     Args:
         budget: bytes that may be held in memory.
         scratch: an existing folder for what exceeds the budget.
+        later: has the writing of what exceeds it done, such as by another thread; what waits for that is in memory.
     """
 
-    def __init__(self, budget: int, scratch: Path) -> None:
+    def __init__(self, budget: int, scratch: Path, later: Callable[[Callable[[], None]], None] = _at_once) -> None:
         self._budget = budget
         self._scratch = scratch
+        self._later = later
         self._held: dict[Hashable, Arrays | Path] = {}
+        self._waiting: set[Hashable] = set()
         self._uses: dict[Hashable, int] = {}
         self._bytes = 0
         self._numbers = itertools.count()
@@ -59,13 +67,25 @@ class TileStore:
             PrngeoError: the scratch folder cannot be written.
         """
         size = sum(array.nbytes for array in arrays)
+        held = tuple(map(_by_itself, arrays)) if size else arrays
         with self._lock:
             fits = self._bytes + size <= self._budget
             self._bytes += size if fits else 0
-        held = tuple(map(_by_itself, arrays)) if fits else self._save(arrays)
-        with self._lock:
             self._held[key] = held
             self._uses[key] = uses
+            if not fits:
+                self._waiting.add(key)
+        if not fits:
+            self._later(partial(self._spill, key, held))
+
+    def _spill(self, key: Hashable, arrays: Arrays) -> None:
+        path = self._save(arrays)
+        with self._lock:
+            self._waiting.discard(key)
+            if self._held.get(key) is arrays:
+                self._held[key] = path
+                return
+        path.unlink()  # its last use was sooner
 
     def _save(self, arrays: Arrays) -> Path:
         path = self._scratch / f"{next(self._numbers)}.npz"
@@ -105,7 +125,7 @@ class TileStore:
                 return
             held = self._held.pop(key)
             del self._uses[key]
-            if not isinstance(held, Path):
+            if not isinstance(held, Path) and key not in self._waiting:
                 self._bytes -= sum(array.nbytes for array in held)
         if isinstance(held, Path):
             held.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Reading ahead and writing behind: what overlaps is proven by events, not by time."""
 
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -187,11 +188,13 @@ class Waiting(Fake):
 
 def local(image, networks, requests, folder, finish=lambda window, logits: None, budget=1 << 30):
     """The local pipeline over a mosaic."""
-    mosaic = Mosaic(
-        image, image.mask.shape, networks, card(), (True, True), TileStore(budget, folder), requests,
-        tile=TILE, overlap=OVERLAP,
-    )  # fmt: skip
-    with mosaic.reading_ahead(), behind() as later:
+    with ExitStack() as stack:
+        mosaic = Mosaic(
+            image, image.mask.shape, networks, card(), (True, True),
+            TileStore(budget, folder, stack.enter_context(behind())), requests, tile=TILE, overlap=OVERLAP,
+        )  # fmt: skip
+        stack.enter_context(mosaic.reading_ahead())
+        later = stack.enter_context(behind())
         for window in requests:
             mosaic.compute(window)
             later(lambda window=window: finish(window, mosaic.read(window)))
@@ -226,6 +229,52 @@ def test_the_network_goes_on_while_a_chunk_is_written(tmp_path):
 
     networks = Announcing()
     local(Image(scene(SHAPE)), networks, requests, tmp_path, finish)
+
+
+def test_the_network_goes_on_while_tiles_are_written_to_scratch(tmp_path, monkeypatch):
+    """The first tile is written only after the network has begun with the third."""
+    going_on = threading.Event()
+    save = np.savez
+
+    class Announcing(Fake):
+        def segment(self, image, valid):
+            if self.tiles == 2:
+                going_on.set()
+            return super().segment(image, valid)
+
+    def slow(path, *arrays):
+        assert going_on.wait(PATIENCE), "the network waits for the disk"
+        save(path, *arrays)
+
+    monkeypatch.setattr(np, "savez", slow)
+    local(Image(scene(SHAPE)), Announcing(), chunked(SHAPE, 48), tmp_path, budget=0)
+    assert going_on.is_set()
+
+
+def test_what_prn_needs_of_the_next_window_is_read_from_scratch_while_it_refines_one(tmp_path, monkeypatch):
+    """PRN waits with the first window until tiles of the second one are read."""
+    read = threading.Semaphore(0)
+    load, ours = np.load, threading.get_ident()
+
+    def loaded(path):
+        assert threading.get_ident() != ours
+        read.release()
+        return load(path)
+
+    class Waits(Fake):
+        def refine(self, logits, image, valid):
+            if self.windows == 0:
+                for _ in range(first + 1):
+                    assert read.acquire(timeout=PATIENCE), "nothing is read while PRN is at work"
+            return super().refine(logits, image, valid)
+
+    tiles, windows = Grid(*SHAPE, TILE, OVERLAP), Grid(*SHAPE, card().refiner.window, card().refiner.overlap)
+    first = 2 * len(tiles.touching(windows.window((0, 0))))  # for the logits, and for the image
+    monkeypatch.setattr(np, "load", loaded)
+    whole = [Window(0, 0, *SHAPE)]
+    networks = Waits()
+    local(Image(scene(SHAPE)), networks, whole, tmp_path, budget=0)
+    assert networks.windows == len(windows) > 1
 
 
 @pytest.mark.parametrize("budget", [0, 100_000, 1 << 30])
