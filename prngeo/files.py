@@ -15,9 +15,9 @@ from typing import Any
 from uuid import uuid4
 
 from prngeo.errors import Cancelled, PrngeoError, UsageError
-from prngeo.owner import Owner, at_work, beating
+from prngeo.owner import Owner, beating, claim
 
-_unfinished: set[Path] = set()
+_unfinished: dict[Path, list[Path]] = {}
 
 
 def matches(name: str) -> list[str]:
@@ -91,18 +91,16 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
     hidden = staging_folder(folder, scene)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if hidden.exists():
-            _refuse_if_running(hidden, folder)
-            if not resume:
-                shutil.rmtree(hidden)
         hidden.mkdir(exist_ok=True)
-        Owner.own().write(hidden / "pid")
+        _refuse_if_running(hidden, folder)
+        if not resume:
+            empty(hidden)
     except OSError as error:
         raise UsageError(
             f"The output folder {folder} cannot be written ({error.strerror}). Choose another with -o."
         ) from error
     kept = False
-    _unfinished.add(hidden)
+    _unfinished[hidden] = created
     try:
         with beating(hidden / "pid"):
             yield hidden
@@ -114,7 +112,7 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
             (hidden / "pid").unlink(missing_ok=True)
         else:
             _remove(hidden)
-        _unfinished.discard(hidden)
+        del _unfinished[hidden]
         for path in created:
             with suppress(OSError):  # It holds something by now.
                 path.rmdir()
@@ -138,9 +136,15 @@ def _removed(hidden: Path) -> Path:
 
 
 def remove_unfinished() -> None:
-    """Remove the folders of all runs of this process that are at work, which is to end at once after that."""
-    for hidden in list(_unfinished):
+    """Remove the hidden folders of all runs of this process, which is to end at once, and the folders they made.
+
+    On Windows a file that is being written stays.
+    """
+    for hidden, created in list(_unfinished.items()):
         _remove(hidden)
+        for path in created:
+            with suppress(OSError):
+                path.rmdir()
 
 
 class Finished:
@@ -247,7 +251,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _refuse_if_running(hidden: Path, folder: Path) -> None:
-    owner = at_work(hidden / "pid")
+    owner = claim(hidden / "pid")
     if owner is not None:
         elsewhere = "" if owner.here else f" on {owner.node}"
         raise UsageError(

@@ -7,16 +7,20 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 CLOCK_DRIFT = 10.0
 """Seconds by which the start of a process may seem to move while the system's clock is being set."""
 BEAT = 5.0
 """Seconds after which a process at work touches its file again."""
-WATCH = 4 * BEAT
-"""Seconds for which a file of another machine's process is watched, before it is taken for dead."""
+WATCH = 12 * BEAT
+"""Seconds for which a file of another machine's process is watched, before it is taken for dead: a library may hold up
+all threads of a process while it writes a layer."""
+LOOK = BEAT / 10
+"""Seconds between two looks at it."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ class Owner:
         except (OSError, ValueError):
             return None
 
-    def write(self, path: Path) -> None:
-        """Write a file that tells it.
+    def write(self, path: Path, mode: Literal["w", "x"] = "w") -> None:
+        """Write a file that tells it; with mode x a new one.
 
         Raises:
+            FileExistsError: there is one, and it was to be new.
             OSError: it cannot be written.
         """
-        path.write_text(f"{self.node} {self.pid} {self.started}", encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(f"{self.node} {self.pid} {self.started}")
 
     @property
     def here(self) -> bool:
@@ -64,6 +70,25 @@ class Owner:
     def runs(self) -> bool:
         """True if it is running on this machine."""
         return self.here and abs(_started(self.pid) - self.started) < CLOCK_DRIFT
+
+
+def claim(path: Path) -> Owner | None:
+    """Make this process the owner of a file, unless another one is at work: that is returned then.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    own = Owner.own()
+    try:
+        own.write(path, "x")
+        return None
+    except FileExistsError:
+        other = at_work(path)
+    if other is not None:
+        return other
+    own.write(path)
+    now = Owner.read(path)  # of one that took it over at the same moment, perhaps
+    return None if now == own else now
 
 
 def at_work(path: Path) -> Owner | None:
@@ -79,7 +104,7 @@ def at_work(path: Path) -> Owner | None:
         return owner if owner is not None and owner.runs else None
     before, end = _touched(path), time.monotonic() + WATCH
     while time.monotonic() < end:
-        time.sleep(WATCH / 40)
+        time.sleep(LOOK)
         if _touched(path) != before:
             return owner
     return None
@@ -91,9 +116,13 @@ def beating(path: Path) -> Iterator[None]:
     done = threading.Event()
 
     def beat() -> None:
-        with suppress(OSError):
-            while not done.wait(BEAT):
+        while not done.wait(BEAT):
+            try:
                 os.utime(path)
+            except FileNotFoundError:
+                return
+            except OSError:  # a file server that does not answer for a moment
+                continue
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

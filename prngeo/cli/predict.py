@@ -312,7 +312,7 @@ def _each(paths: list[str], output: Path | None, options: PredictOptions, shown:
     """
     import prngeo
     from prngeo.inference.pipeline import finished_before
-    from prngeo.raster.source import public_path
+    from prngeo.raster.source import public_path, scene_name
 
     failed, code, before = [], 0, 0
     for path in paths:
@@ -320,7 +320,12 @@ def _each(paths: list[str], output: Path | None, options: PredictOptions, shown:
             if len(paths) > 1 and finished_before(path, output, options):
                 before += 1
                 if shown is Shown.json:
-                    told = {"event": "note", "scene": Path(path).stem, "note": "It was finished before."}
+                    told = {
+                        "event": "note",
+                        "scene": scene_name(path),
+                        "note": "It was finished before.",
+                        "seconds": 0.0,
+                    }
                     typer.echo(json.dumps(told), err=True)
                 continue
             _run(lambda report, path=path: prngeo.predict(path, output, options, report), Path(path).name, shown)  # type: ignore[misc]

@@ -15,8 +15,9 @@ from prngeo.errors import Cancelled
 
 VARIABLE = "PRNGEO_STOP_AT_EOF"
 
-PATIENCE = 30.0
-"""Seconds that a cancelled run has to end in order; the QGIS plugin waits longer."""
+PATIENCE = 45.0
+"""Seconds that a cancelled run has to end in order: longer than it waits for its networks, shorter than the QGIS plugin
+waits for it."""
 
 _cancelled = threading.Event()
 

@@ -7,10 +7,12 @@ import importlib.metadata
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dask
@@ -175,7 +177,11 @@ def _agreed(client: Client, run: Run, workers: list[str]) -> Facts:
     Raises:
         UsageError: they differ, or one does not see what it needs.
     """
-    futures = [client.submit(look_at_worker, run, workers=[worker], pure=False) for worker in workers]
+    machines = Counter(urlsplit(worker).hostname for worker in workers)
+    futures = [
+        client.submit(look_at_worker, run, machines[urlsplit(worker).hostname], workers=[worker], pure=False)
+        for worker in workers
+    ]
     facts: list[Facts] = [future.result() for future in futures]
     for worker, found in zip(workers, facts, strict=True):
         if found != facts[0]:

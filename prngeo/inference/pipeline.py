@@ -134,9 +134,14 @@ def finished_before(scene: str | Path, output: str | Path | None, options: Predi
     Raises:
         UsageError: see `predict`.
     """
-    record = read_json(output_folder(scene, output) / f"{scene_name(str(scene))}.json")
+    folder, name = output_folder(scene, output), scene_name(str(scene))
+    hidden, record = staging_folder(folder, name), read_json(folder / f"{name}.json")
     if options.overwrite or record is None or "identity" not in record:
         return False
+    tidy(hidden)
+    unfinished = RunState.read(hidden)
+    if unfinished is not None and (unfinished.replace or Finished(hidden).files(PUBLISH)):
+        return False  # outputs were to be replaced, and perhaps some are
     with rasterio.Env(**gdal_settings(options)), prepare(scene, output, options) as job:
         if not all(path.exists() for path in _Outputs.of(job).paths(job)):
             return False

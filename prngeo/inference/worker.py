@@ -82,8 +82,12 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]
         shutil.rmtree(_model_folder(worker, self.name), ignore_errors=True)
 
 
-def look_at_worker(run: Run) -> Facts:
+def look_at_worker(run: Run, here: int) -> Facts:
     """What computes on this worker, after what it needs was found there.
+
+    Args:
+        run: what it is to do.
+        here: workers of its machine, which share the disk.
 
     Raises:
         UsageError: it does not see the folder of the outputs, or the scene, or has too little scratch space.
@@ -101,7 +105,8 @@ def look_at_worker(run: Run) -> Facts:
                     f"{_here()} does not see {path}: it has to have the same path on all machines, or a URL."
                 )
         _, job, facts = _opened(run)
-        refuse_full(job.memory, job.options.scratch or run.hidden)
+        assert job.options.scratch is not None
+        refuse_full(replace(job.memory, scratch=job.memory.scratch * here), job.options.scratch)
         return facts
 
 
@@ -130,8 +135,11 @@ def told(facts: Facts | None) -> str:
 
 
 def _stop_if_given_up(run: Run) -> None:
-    if not (run.hidden / run.token).exists():
-        raise PrngeoError("The run was given up.")
+    try:
+        with (run.hidden / run.token).open("rb"):  # asks a file server; whether it exists may be answered from memory
+            pass
+    except OSError as error:
+        raise PrngeoError("The run was given up.") from error
 
 
 @functools.lru_cache(maxsize=1)

@@ -165,12 +165,17 @@ def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
     """
     found = _file_identity(path)
     file = _local_file(path)
-    if file is None or "sha256" not in found:
-        return found
-    others = [name for name in sorted(_files(dataset)) if _local_file(name) != file and not name.endswith(".aux.xml")]
+    own = dataset.files[0] if dataset.files else path
+    others = [
+        name
+        for name in sorted(_files(dataset))
+        if name != own and (file is None or _local_file(name) != file) and not name.endswith(".aux.xml")
+    ]
     if not others:
         return found
     sources = [_file_identity(name) for name in others]
+    if "sha256" not in found:
+        return found | {"sources": sources}
     facts = json.dumps([{key: value for key, value in source.items() if key != "path"} for source in sources])
     digest = hashlib.sha256((found["sha256"] + facts).encode()).hexdigest()
     return found | {"sha256": digest, "sources": sources}
@@ -186,7 +191,7 @@ def _files(dataset: DatasetReader) -> set[str]:
             continue
         found.add(name)
         if name.lower().endswith(".vrt"):
-            with suppress(RasterioError), rasterio.open(name) as inner:
+            with suppress(PrngeoError), open_dataset(name) as inner:
                 more += inner.files
     return found
 

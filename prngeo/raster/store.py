@@ -64,7 +64,7 @@ class TileStore:
         """Keep arrays until they were released `uses` times.
 
         Raises:
-            PrngeoError: the scratch folder cannot be written.
+            PrngeoError: the scratch folder cannot be written; where that is done later, it is raised there.
         """
         size = sum(array.nbytes for array in arrays)
         held = tuple(map(_by_itself, arrays)) if size else arrays
@@ -79,13 +79,14 @@ class TileStore:
             self._later(partial(self._spill, key, held))
 
     def _spill(self, key: Hashable, arrays: Arrays) -> None:
-        path = self._save(arrays)
+        path = self._save(arrays) if self._held.get(key) is arrays else None
         with self._lock:
             self._waiting.discard(key)
-            if self._held.get(key) is arrays:
+            if path and self._held.get(key) is arrays:
                 self._held[key] = path
                 return
-        path.unlink()  # its last use was sooner
+        if path:
+            path.unlink()  # its last use was meanwhile
 
     def _save(self, arrays: Arrays) -> Path:
         path = self._scratch / f"{next(self._numbers)}.npz"

@@ -45,7 +45,10 @@ with staging(Path(sys.argv[1]), "scene", resume=True) as hidden:
     print("begun", flush=True)
     time.sleep(300)
 """
-    command, pipes = [sys.executable, "-c", program, tmp_path], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command, pipes = (
+        [sys.executable, "-c", program, tmp_path / "new"],
+        {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
+    )
     with subprocess.Popen(command, env=ENVIRONMENT | {VARIABLE: "1"}, **pipes) as process:
         assert process.stdout.readline().strip() == b"begun"
         process.stdin.close()

@@ -70,7 +70,7 @@ def test_store_that_holds_nothing_gives_the_same_pixels(
 
     scene = write_scene(tmp_path / "scene.tif")
     kept = prngeo.predict(scene, tmp_path / "a", options)
-    monkeypatch.setattr(rasters, "TileStore", lambda _, scratch: TileStore(0, scratch))
+    monkeypatch.setattr(rasters, "TileStore", lambda _, *more: TileStore(0, *more))
     same(kept, prngeo.predict(scene, tmp_path / "b", replace(options, chunk=512)))
 
 

@@ -291,6 +291,25 @@ def test_outputs_of_another_run_are_not_replaced_unasked(run: Watched, options: 
     assert (run.folder / "scene_buildings_mask.tif").read_text() == "mine"
 
 
+def test_finished_outputs_that_another_run_is_replacing_do_not_count_as_finished(
+    run: Watched, options: PredictOptions
+) -> None:
+    first = run(options)
+    assert pipeline.finished_before(run.scene, run.folder, options)
+    assert not pipeline.finished_before(run.scene, run.folder, replace(options, overwrite=True))
+    assert not pipeline.finished_before(run.scene, run.folder, replace(options, threshold=0.25))
+    going = run.hidden.with_name(f"{run.hidden.name}-removed")
+    going.mkdir()
+    assert pipeline.finished_before(run.scene, run.folder, options)
+    assert not going.exists()
+    broken(run, replace(options, threshold=0.25, overwrite=True), KeyboardInterrupt())
+    assert not pipeline.finished_before(run.scene, run.folder, options)
+    run(replace(options, overwrite=True))
+    assert pipeline.finished_before(run.scene, run.folder, options)
+    first.rasters["buildings"]["mask"].unlink()
+    assert not pipeline.finished_before(run.scene, run.folder, options)
+
+
 @pytest.mark.parametrize(
     "identity", [{"path": "/vsis3/a.tif"}, {"sha256": "1", "sources": [{"etag": "2"}, {"path": "/vsis3/a.tif"}]}]
 )

@@ -60,6 +60,15 @@ def test_what_is_in_a_vrt_inside_a_vrt_is_part_of_what_it_is(plain, tmp_path):
         assert scene.identity()["sha256"] != before["sha256"]
 
 
+def test_a_vrt_on_a_server_is_what_its_sources_are(plain, tmp_path, server):
+    with rasterio.open(plain[0]) as file:
+        rasterio.shutil.copy(file, tmp_path / "all.vrt", driver="VRT")
+    with open_scene(f"{server}/all.vrt") as scene:
+        identity = scene.identity()
+    assert identity["path"] == f"{server}/all.vrt"
+    assert [Path(source["path"]).name for source in identity["sources"]] == [Path(plain[0]).name]
+
+
 def test_a_mask_beside_a_file_is_part_of_what_it_is_and_statistics_are_not(plain):
     path, _ = plain
 
