@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -305,6 +307,34 @@ def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path
     assert again.code == 0
     assert f"\nlarge: Resuming: {told[1]}.\n" in again.err
     assert not hidden.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_the_command_continues_after_a_kill_with_the_same_pixels_and_rows(cli, tiny_model, tmp_path, chunks):
+    scene = write_scene(tmp_path / "large.tif", 1100, 1100)
+    options = ("-m", tiny_model, "--max-memory", "1440MB")
+    assert cli("predict", scene, "-o", tmp_path / "whole", *options).code == 0
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "prngeo", "predict", scene, "-o", out, *options]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+        while len(list(out.glob(".large.prngeo/finished/chunks/*.json"))) < chunks and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert {path.name for path in out.iterdir()} == {".large.prngeo"}
+    again = cli("predict", scene, "-o", out, *options)
+    assert again.code == 0
+    assert re.search(r"\nlarge: Resuming: [1-4] of 4 chunks are done\.\n", again.err)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for path in (tmp_path / "whole").glob("*.tif"):
+        with rasterio.open(path) as expected, rasterio.open(out / path.name) as found:
+            np.testing.assert_array_equal(found.read(), expected.read())
+    layers = pyogrio.list_layers(out / "large.gpkg")[:, 0]
+    assert {"roads", "buildings", "road_centerlines"} <= set(layers)
+    for layer in layers:
+        expected, found = (pyogrio.read_dataframe(tmp_path / of / "large.gpkg", layer=layer) for of in ("whole", "out"))
+        assert expected.equals(found)
 
 
 def test_the_summary_shows_warnings_and_fitting_units(tmp_path):
