@@ -92,7 +92,7 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         hidden.mkdir(exist_ok=True)
-        _refuse_if_running(hidden, folder)
+        _claim(hidden, folder)
         if not resume:
             empty(hidden)
     except OSError as error:
@@ -113,9 +113,7 @@ def staging(folder: Path, scene: str, resume: bool = False) -> Iterator[Path]:
         else:
             _remove(hidden)
         del _unfinished[hidden]
-        for path in created:
-            with suppress(OSError):  # It holds something by now.
-                path.rmdir()
+        _remove_empty(created)
 
 
 def _remove(hidden: Path) -> None:
@@ -124,6 +122,12 @@ def _remove(hidden: Path) -> None:
     with suppress(OSError):  # on Windows: something in it is open elsewhere
         hidden = hidden.replace(_removed(hidden))
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # It holds something by now.
+            path.rmdir()
 
 
 def tidy(hidden: Path) -> None:
@@ -142,9 +146,7 @@ def remove_unfinished() -> None:
     """
     for hidden, created in list(_unfinished.items()):
         _remove(hidden)
-        for path in created:
-            with suppress(OSError):
-                path.rmdir()
+        _remove_empty(created)
 
 
 class Finished:
@@ -250,7 +252,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _refuse_if_running(hidden: Path, folder: Path) -> None:
+def _claim(hidden: Path, folder: Path) -> None:
+    """Make the hidden folder that of this run, or refuse if another one is at work in it."""
     owner = claim(hidden / "pid")
     if owner is not None:
         elsewhere = "" if owner.here else f" on {owner.node}"

@@ -14,7 +14,7 @@ from prngeo.cli.check import check
 from prngeo.cli.doctor import doctor
 from prngeo.cli.evaluate import diagnose, evaluate
 from prngeo.cli.export import export
-from prngeo.cli.failures import CANCELLED, InterruptedRun, drop_stdout, report_failure
+from prngeo.cli.failures import InterruptedRun, drop_stdout, report_failure
 from prngeo.cli.models import models_app
 from prngeo.cli.predict import predict
 from prngeo.cli.qgis import qgis_app
@@ -23,7 +23,6 @@ from prngeo.cli.stop import end_run, stop_at_end_of_input
 from prngeo.cli.synth import synth
 from prngeo.cli.train import train
 from prngeo.cli.vectorize import vectorize
-from prngeo.errors import Cancelled
 
 
 class _Group(TyperGroup):
@@ -33,7 +32,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise InterruptedRun(CANCELLED if isinstance(error, Cancelled) else str(error)) from error
+            raise InterruptedRun(str(error)) from error
 
 
 app = typer.Typer(

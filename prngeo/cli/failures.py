@@ -12,8 +12,6 @@ import typer
 
 from prngeo.errors import PrngeoError
 
-CANCELLED = "cancelled."
-
 
 class InterruptedRun(Exception):  # noqa: N818
     """The user pressed Ctrl-C."""

@@ -29,7 +29,7 @@ def end_run(number: int, frame: FrameType | None) -> NoReturn:
         Cancelled: it has.
         KeyboardInterrupt: the run is to end.
     """
-    raise Cancelled if _cancelled.is_set() else KeyboardInterrupt
+    raise Cancelled("cancelled.") if _cancelled.is_set() else KeyboardInterrupt
 
 
 def stop_at_end_of_input() -> None:

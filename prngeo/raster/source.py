@@ -183,8 +183,7 @@ def identity(path: str, dataset: DatasetReader) -> dict[str, Any]:
 
 def _files(dataset: DatasetReader) -> set[str]:
     """The files that a raster's pixels are in; of a VRT, GDAL tells its sources, but not those of a source."""
-    found: set[str] = set()
-    more = list(dataset.files)
+    found, more = set(dataset.files[:1]), list(dataset.files[1:])
     while more:
         name = more.pop()
         if name in found:
