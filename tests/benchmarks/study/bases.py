@@ -66,7 +66,7 @@ BASES = {
 class Schedule:
     """How long a base network is trained; folds take as many steps as the network of all tiles."""
 
-    steps: int = 200
+    steps: int = 500
     batch: int = 4
 
 

@@ -26,6 +26,7 @@ from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.scene import open_scene
 from prngeo.refine.fit import LogitMap
 from prngeo.refine.losses import segmentation_loss
+from prngeo.scores.settings import Settings, sizes
 from prngeo.tiling.grid import Window
 from prngeo.training.augment import augment, generators
 from prngeo.training.crops import CropSampler
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 COUNTS = (2, 4, 8, 20, 36)
 METHODS = ("base", "tuned", "prn", "prn no-image", "fine-tuned", "both")
 SHIFTED = Prn(steps=0, detail=True)
-"""Of large tiles; small ones are read whole."""
+"""The rest follows from the size of the tiles and the seconds."""
 PROBE = 4
 """Steps that tell how long one takes."""
 
@@ -75,12 +76,9 @@ class Shift:
 
     @property
     def settings(self) -> Prn:
-        """Of PRN, for the size of the tiles."""
-        side = max(max(item.region.shape) for item in self.tiles)
-        side += -side % 64
-        if side >= SHIFTED.window:
-            return SHIFTED
-        return replace(SHIFTED, window=side, batch=SHIFTED.batch * (SHIFTED.window // side) ** 2, patch=side // 4)
+        """Of PRN, as `prngeo refine fit` chooses them for the size of the tiles."""
+        chosen = sizes(Settings(), [item.region.shape for item in self.tiles])
+        return replace(SHIFTED, window=chosen.window, patch=chosen.patch, batch=chosen.batch)
 
     def run(self, method: str, count: int) -> None:
         """Compute a result if it is missing; with more tiles than there are, nothing."""
