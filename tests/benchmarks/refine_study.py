@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from study import report
 from study.bases import BASES, EMBEDDED, BaseLogits, Schedule
-from study.cells import ABLATIONS, FAST, ROWS, Cells
+from study.cells import ABLATIONS, ROWS, Cells
 from study.data import CORE, DATA_SETS, load
-from study.planted import KINDS
+from study.planted import KINDS, PLANTED
 from study.planted import run as run_planted
 from study.shift import COUNTS, METHODS, Shift, banepa, spread
 
@@ -29,7 +29,7 @@ from prngeo.models.bundle import open_bundle
 from prngeo.models.devices import choose_compute
 
 CORE_BASES = (EMBEDDED, "deeplab-lite0")
-ABLATED = (("massachusetts-roads", EMBEDDED), ("massachusetts-roads", "linknet-lite0"))
+ABLATED = (("massachusetts-roads", "linknet-lite0"),)
 SHIFTS = (("massachusetts-roads", "linknet-lite0", "dubai-roads"),)
 BANEPA = True
 PARTS = ("cells", "ablations", "shift", "planted")
@@ -96,7 +96,7 @@ def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> No
                 shift.run(method, count)
     if "planted" in options.parts:
         for kind, target in product(KINDS, ("buildings", "roads")):
-            run_planted(target, kind, FAST, options.work, compute)
+            run_planted(target, kind, PLANTED, options.work, compute)
     if "ablations" in options.parts:
         for data, base in ABLATED:
             one = cells(data, base)

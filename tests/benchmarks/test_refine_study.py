@@ -43,7 +43,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(refine_study, "SHIFTS", (("toy", "small", "toy"),))
     monkeypatch.setattr(refine_study, "COUNTS", (2,))
     monkeypatch.setattr(refine_study, "BANEPA", False)
-    monkeypatch.setattr(refine_study, "FAST", fast)
+    monkeypatch.setattr(refine_study, "PLANTED", fast)
     monkeypatch.setattr(shift, "SHIFTED", replace(shift.SHIFTED, width=4))
     monkeypatch.setattr(shift, "PROBE", 1)
     monkeypatch.setattr(planted, "SIZE", 128)
