@@ -229,6 +229,11 @@ class RefinerTraining(_Section):
             raise ValueError("folds must be 0 (no cross-fitting) or at least 2")
         if self.variant == "paper" and (self.patch % 8 or self.window % self.patch):
             raise ValueError("variant paper needs a patch that is a multiple of 8 and divides the window")
+        if self.variant == "paper" and self.overlap % self.patch:
+            raise ValueError(
+                f"variant paper needs an overlap that is a multiple of the patch, so that patches lie on one grid; got "
+                f"{self.overlap} and {self.patch}"
+            )
         return self
 
 

@@ -72,6 +72,7 @@ def test_unknown_keys_are_errors_that_name_the_key(write, values, place):
         ({"refiner": {"pseudo": "both"}}, r"refiner\.pseudo"),
         ({"refiner": {"variant": "paper", "patch": 60}}, "multiple of 8 and divides the window"),
         ({"refiner": {"variant": "paper", "patch": 96, "window": 512}}, "multiple of 8 and divides the window"),
+        ({"refiner": {"variant": "paper", "patch": 512, "window": 512}}, "overlap that is a multiple of the patch"),
         ({"base": {"steps": 0}}, r"base\.steps"),
         ({"base": {"steps": 1.5}}, r"base\.steps"),
         ({"base": {"crop": 100}}, r"base\.crop"),

@@ -50,7 +50,7 @@ def refuse_same_names(scenes: list[str], output: Path | None) -> None:
         key = folder.resolve(), scene_name(scene)
         if key in seen:
             raise UsageError(
-                f"{seen[key]} and {scene} would write the same outputs ({key[1]}_*) in {folder}. Predict them one "
+                f"{seen[key]} and {scene} would write the same outputs ({key[1]}_*) in {folder}. Give them one "
                 "at a time, each with its own -o."
             )
         seen[key] = scene

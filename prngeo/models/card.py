@@ -85,6 +85,8 @@ class RefinerCard(_Part):
             raise ValueError(f"window must be a multiple of 16 times the reduction, got {self.window}")
         if self.variant == "paper" and self.window % self.patch:
             raise ValueError(f"window must be a multiple of the patch, got {self.window} and {self.patch}")
+        if self.variant == "paper" and self.overlap % self.patch:
+            raise ValueError(f"overlap must be a multiple of the patch, got {self.overlap} and {self.patch}")
         if self.overlap > self.window // 2 or self.overlap % self.reduction:
             raise ValueError(
                 f"overlap must be a multiple of the reduction and at most half the window, got {self.overlap}"

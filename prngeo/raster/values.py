@@ -47,6 +47,9 @@ class Meaning:
         guessed: a scale of probabilities that values alone told, so that it should be shown.
         values: the user's word for it.
         step: distance of stored probabilities; 0 for floats.
+        masks: True if the option takes "mask".
+        missing: what a message advises for pixels that are missing data.
+        span: smallest and largest stored value of those that were looked at.
     """
 
     kind: Literal["mask", "probability"]
@@ -59,6 +62,9 @@ class Meaning:
     guessed: bool = False
     values: Values = "unit"
     step: float = 0.0
+    masks: bool = True
+    missing: str = "mark them with `gdal_edit.py -a_nodata`"
+    span: tuple[float, float] | None = None
 
     def probability(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of stored values of any shape."""
@@ -86,7 +92,13 @@ class Meaning:
 
 
 def find_meaning(
-    path: str, what: str, dataset: DatasetReader, rule: ValidityRule, wanted: Values, option: str
+    path: str,
+    what: str,
+    dataset: DatasetReader,
+    rule: ValidityRule,
+    wanted: Values,
+    option: str,
+    masks: bool = True,
 ) -> Meaning:
     """What the numbers of an open raster mean.
 
@@ -98,6 +110,7 @@ def find_meaning(
         wanted: what the user says; "auto" looks at samples of the values. A band that carries a scale needs no more
             than that to be a probability, so "percent" and "byte" are not applied on top of it.
         option: the option by which the user says it.
+        masks: False if masks are of no use; then floats beyond 0..1 are guessed, too.
 
     Raises:
         UsageError: the values fit nothing known, or not what was told.
@@ -118,7 +131,7 @@ def find_meaning(
         if objects <= {1} or objects <= {255} or (len(objects) == 1 and sample.dtype.kind in "ub"):
             top = int(max(objects, default=1))
             return Meaning("mask", 1.0, 0.0, False, f"a mask of 0 and {top}", option, top, values="mask")
-        wanted, guessed = _guess(what, sample, option), True
+        wanted, guessed = _guess(what, sample, option, masks), True
     top = {"unit": 1, "percent": 100, "byte": 255, "logit": 1}[wanted]
     told = "a logit" if wanted == "logit" else f"a probability in 0..{top}"
     meaning = Meaning(
@@ -131,6 +144,8 @@ def find_meaning(
         guessed=guessed and top > 1,
         values=wanted,
         step=step / top,
+        masks=masks,
+        span=(float(sample.min()), float(sample.max())),
     )
     check_values(what, sample, meaning)
     return meaning
@@ -149,30 +164,52 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
         if not others.size:
             return
         if {0, 1, meaning.top} | set(np.unique(others).tolist()) <= {0, 1, 255}:
-            raise UsageError(_unmarked(what, meaning.option))
+            raise UsageError(_unmarked(what, meaning.option, meaning.masks))
     else:
         low, high = (float(value) * meaning.scale + meaning.offset for value in (values.min(), values.max()))
         if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return
     raise UsageError(
         f"{what} was read as {meaning.told}, but holds values from {float(values.min()):g} to "
-        f"{float(values.max()):g}. {_choice(meaning.option)} If some pixels are missing data, mark them with "
-        "`gdal_edit.py -a_nodata`."
+        f"{float(values.max()):g}. {_choice(meaning.option, meaning.masks)} If some pixels are missing data, "
+        f"{meaning.missing}."
     )
 
 
-def _choice(option: str) -> str:
-    return f"Say what they mean with {option} mask, unit (0..1), percent (0..100), byte (0..255) or logit."
+def refuse_unit(what: str, span: tuple[float, float] | None, known: Values, option: str) -> None:
+    """Refuse values that look like probabilities in 0..1 where others are expected, and nobody said that they are.
+
+    Args:
+        what: how messages call the scores.
+        span: smallest and largest of them; None if they are integers, or nothing is known. Of a constant nothing is.
+        known: what they are expected to mean.
+        option: by which the user says it.
+
+    Raises:
+        UsageError: they look so.
+    """
+    if known != "unit" and span is not None and -OVERSHOOT <= span[0] < span[1] <= 1 + OVERSHOOT:
+        meant = {"percent": "probabilities in 0..100", "byte": "probabilities in 0..255"}.get(known, "logits")
+        raise UsageError(
+            f"{what} holds values from {span[0]:g} to {span[1]:g}, but the refiner was fitted on {meant}. Say what "
+            f"they mean: {option} unit if they are probabilities in 0..1, {option} {known} if not."
+        )
 
 
-def _unmarked(what: str, option: str) -> str:
+def _choice(option: str, masks: bool) -> str:
+    kinds = f"{'mask, ' * masks}unit (0..1), percent (0..100), byte (0..255) or logit"
+    return f"Say what they mean with {option} {kinds}."
+
+
+def _unmarked(what: str, option: str, masks: bool) -> str:
+    other = f"give {option} mask, which takes everything but 0 for an object." if masks else _choice(option, masks)
     return (
         f"{what} holds 0, 1 and 255, and does not say whether 255 is nodata. If it is, mark it with `gdal_edit.py "
-        f"-a_nodata 255`; otherwise give {option} mask, which takes everything but 0 for an object."
+        f"-a_nodata 255`; otherwise {other[0].lower()}{other[1:]}"
     )
 
 
-def _guess(what: str, sample: NDArray[Any], option: str) -> Literal["unit", "percent", "byte"]:
+def _guess(what: str, sample: NDArray[Any], option: str, masks: bool) -> Literal["unit", "percent", "byte"]:
     """The scale of probabilities of which some are neither 0 nor the top."""
     found = np.unique(sample)
     low, high = float(found[0]), float(found[-1])
@@ -180,18 +217,22 @@ def _guess(what: str, sample: NDArray[Any], option: str) -> Literal["unit", "per
     if sample.dtype.kind == "f":
         if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return "unit"
-        raise UsageError(f"{shown}, which is neither a mask nor a probability in 0..1. {_choice(option)}")
+        if masks or low < -OVERSHOOT or not _CLASSES < high <= 255:
+            no = "neither a mask nor a probability in 0..1" if masks else "no probability in 0..1, 0..100 or 0..255"
+            logits = " They may be logits." if low < 0 else ""
+            raise UsageError(f"{shown}, which is {no}.{logits} {_choice(option, masks)}")
+        return "percent" if high <= 100 else "byte"
     if set(found.tolist()) <= {0, 1, 255}:
-        raise UsageError(_unmarked(what, option))
+        raise UsageError(_unmarked(what, option, masks))
     if low < 0 or high > 255:
         raise UsageError(
             f"{shown}, which is no probability as it stands. If they are scaled, say so in the file, for example with "
-            f"`gdal_edit.py -scale {1 / 10 ** len(str(int(high))):g}`. {_choice(option)}"
+            f"`gdal_edit.py -scale {1 / 10 ** len(str(int(high))):g}`. {_choice(option, masks)}"
         )
     if high <= _CLASSES:
         raise UsageError(
             f"{shown}: these look like class numbers. Take one class out of them, for example with "
-            f'`gdal_calc.py -A in.tif --calc="A==1" --outfile=mask.tif`. {_choice(option)}'
+            f'`gdal_calc.py -A in.tif --calc="A==1" --outfile=mask.tif`. {_choice(option, masks)}'
         )
     return "percent" if high <= 100 else "byte"
 

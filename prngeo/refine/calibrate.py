@@ -17,6 +17,8 @@ LOW, HIGH, BINS = -16.0, 16.0, 3200
 CENTERS = LOW + (np.arange(BINS) + 0.5) * (HIGH - LOW) / BINS
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 81))
 LEVELS = np.arange(1, 250) / 250
+LEAST_GAIN = 0.001
+"""IoU by which PRN has to beat the best single threshold: less is rounding and chance."""
 
 
 @dataclass
@@ -109,6 +111,11 @@ def tune(histograms: Mapping[str, Histogram]) -> Tuned:
     )
 
 
+def beats(refined: Tuned, base: Tuned) -> bool:
+    """The gate's rule, see `LEAST_GAIN`."""
+    return refined.iou - base.iou >= LEAST_GAIN
+
+
 def verdict(base: Tuned, refined: Tuned, joint_oracle_iou: float, note: str, by_source: bool) -> TargetCard:
     """What a card says of a target: both calibrations, and the gate, open if PRN beats the best single threshold.
 
@@ -120,7 +127,7 @@ def verdict(base: Tuned, refined: Tuned, joint_oracle_iou: float, note: str, by_
         by_source: whether the gate lists the IoU of every source.
     """
     gate = Gate(
-        enabled=refined.iou > base.iou,
+        enabled=beats(refined, base),
         base_iou=round(base.iou, 4),
         refined_iou=round(refined.iou, 4),
         joint_oracle_iou=round(joint_oracle_iou, 4),

@@ -117,6 +117,13 @@ def paper_loss(
     Returns:
         Scalar; 0 if nothing is known.
     """
+    with torch.autocast(truth.device.type, enabled=False):  # edges of bfloat16 are coarse, and their loss is refused
+        return _paper_loss([logits.float() for logits in branches], truth, pseudo, known, pseudo_weight)
+
+
+def _paper_loss(
+    branches: Sequence[Tensor], truth: Tensor, pseudo: Tensor, known: Tensor, pseudo_weight: float
+) -> Tensor:
     patch, ground = [], []
     for logits in branches:
         probability = logits.sigmoid()

@@ -237,6 +237,8 @@ def load_by_position(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     given = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    if inner := [name for name, part in given.items() if not isinstance(part, Tensor)]:
+        raise ValueError(f"the state has no tensor at {inner[0]!r}; if it is a checkpoint, give the state_dict in it")
     if len(own) != len(given):
         raise ValueError(f"the network has {len(own)} tensors, the state {len(given)}")
     for (name, mine), (other, tensor) in zip(own.items(), given.items(), strict=True):

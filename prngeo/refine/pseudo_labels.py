@@ -37,9 +37,19 @@ def pseudo_labels(logits: Tensor, truth: Tensor, known: Tensor, patch: int, join
     Returns:
         (N, H, W) bool: logit >= the patch's threshold. Equal logits fall on the same side. Of equally good
         thresholds the highest counts; a patch predicts nothing where nothing is better.
+
+    Raises:
+        ValueError: shapes, types or the patch are others, or there is no pixel.
     """
+    if logits.ndim != 3 or not logits.numel() or not logits.shape == truth.shape == known.shape:
+        shapes = [tuple(part.shape) for part in (logits, truth, known)]
+        raise ValueError(f"logits, truth and known have one shape (N, H, W), got {shapes}")
+    if (truth.dtype, known.dtype) != (torch.bool, torch.bool):
+        raise ValueError(f"truth and known are bool, got {truth.dtype} and {known.dtype}")
+    if patch < 1:
+        raise ValueError(f"patch is at least 1 pixel, got {patch}")
     n, height, width = logits.shape
-    values = cut(logits.float(), patch)
+    values = cut(logits.detach().float(), patch)
     found = histogram(values, cut(truth.view(torch.uint8), patch), cut(known.view(torch.uint8), patch))
     if joint:
         wanted, ratio = _joint_bins(found)

@@ -23,7 +23,7 @@ from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import class_colors, class_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.values import Values
+from prngeo.raster.values import Values, refuse_unit
 from prngeo.scores.fit_files import DIFFERENT_GSD, match_images
 from prngeo.scores.match import named
 from prngeo.scores.rasters import ScoreRaster, counted, open_scores, with_images
@@ -128,6 +128,8 @@ def apply_file(
     wanted: Values = options.values or card.values
     with ExitStack() as stack:
         (raster,) = stack.enter_context(open_scores([scores], wanted))
+        if options.values is None:
+            refuse_unit(raster.what, None if raster.meaning.step else raster.meaning.span, card.values, "--values")
         warnings = [*_check(raster, card)]
         folder = _folder(scores, output)
         rasters = {

@@ -18,7 +18,7 @@ from prngeo.inference.options import Device
 from prngeo.models.bundle import PrnBundle, open_prn, write_prn
 from prngeo.models.card import PrnCard, ScoreValues
 from prngeo.progress import silent
-from prngeo.raster.values import Meaning, check_values
+from prngeo.raster.values import Meaning, check_values, refuse_unit
 from prngeo.scores.classes import alike, file_name
 from prngeo.scores.scene import IGNORE, LIMIT, ArrayScene
 from prngeo.scores.settings import Settings
@@ -81,8 +81,8 @@ def fit_arrays(
     """Fit a refiner on arrays. The scores must be of scenes that the segmenter was not trained on.
 
     Args:
-        scores: for each scene (H, W), or (classes, H, W): one-vs-rest for every class. NaN is no score. An array of
-            shape (N, H, W) or (N, classes, H, W) is N scenes.
+        scores: for each scene (H, W), or (classes, H, W): one-vs-rest for every class. NaN is no score, an infinite
+            logit is one. An array of shape (N, H, W) or (N, classes, H, W) is N scenes.
         labels: for each scene (H, W), or (classes, H, W): 0, 1 (or True), and 255 where there is no label.
         images: for each scene (bands, H, W) in 0..1; the refiner reads none if None.
         classes: their names; class_1, class_2, ... if None ("objects" if there is one).
@@ -150,6 +150,9 @@ def apply_arrays(
     from prngeo.scores.refining import load_networks, score_mosaic, target_plans
 
     card = refiner.card
+    if values is None and (floats := _array(scores, "scores", (2, 3))).dtype.kind == "f" and np.isfinite(floats).any():
+        finite = floats[np.isfinite(floats)]
+        refuse_unit("the array of scores", (float(finite.min()), float(finite.max())), card.values, "values")
     scene = _scene(0, scores, None, image, values or card.values)
     classes, bands = len(scene.labels), len(scene.stack) - len(scene.labels)
     if (classes, bands) != (len(card.targets), card.image_bands):
@@ -176,7 +179,10 @@ def _refined(logits: Logits, valid: NDArray[np.bool_], targets: Sequence[TargetP
 def _array(values: Any, what: str, ndims: tuple[int, ...]) -> NDArray[Any]:
     """A NumPy array of a tensor (on any device) or of what NumPy takes."""
     detach = getattr(values, "detach", None)
-    array = np.asarray(detach().cpu().numpy() if detach is not None else values)
+    if detach is not None:
+        tensor = detach().cpu()
+        values = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+    array = np.asarray(values)
     if array.ndim not in ndims or not array.size or array.dtype.kind not in "buif":
         raise UsageError(
             f"{what}: expected numbers of shape (H, W) or (channels, H, W), got {array.shape} {array.dtype}."
@@ -189,11 +195,14 @@ def _scene(index: int, scores: Any, labels: Any | None, image: Any | None, value
         raise UsageError(f"values is one of {', '.join(get_args(ScoreValues))}, got {values!r}.")
     what = f"scores of scene {index}"
     raw = _array(scores, what, (2, 3))
-    valid = np.isfinite(raw).all(0)
+    valid = ~np.isnan(raw).any(0) if values == "logit" else np.isfinite(raw).all(0)
     top = {"unit": 1, "percent": 100, "byte": 255, "logit": 1}[values]
     step = 1 / top if raw.dtype.kind in "iu" else 0.0
     told = "a logit" if values == "logit" else f"a probability in 0..{top}"
-    meaning = Meaning("probability", 1 / top, 0.0, values == "logit", told, "values", values=values, step=step)
+    meaning = Meaning(
+        "probability", 1 / top, 0.0, values == "logit", told, "values", values=values, step=step, masks=False,
+        missing="set them to NaN",
+    )  # fmt: skip
     check_values(what, raw[:, valid], meaning)
     logits = np.where(valid, meaning.logits(np.where(valid, raw, 0), LIMIT), 0)
     truth = np.full(raw.shape, IGNORE, np.uint8)

@@ -88,6 +88,11 @@ def hold_out(scenes: Sequence[LabelledScene], classes: Sequence[str], settings: 
         held = sum(int(units[i].positives[index]) for i in chosen)
         if not 0 < held < sum(int(unit.positives[index]) for unit in units):
             side = "learn from" if held else "judge by"
+            if len(units) == 1:
+                raise UsageError(
+                    f"One scene of {max(scenes[0].grid.extent.shape)} pixels is too small to learn from one part of it "
+                    "and to judge by another. Give a second labelled scene."
+                )
             raise UsageError(
                 f"Nothing of {name} is left to {side} with {_share(units, chosen, total):.0%} of the labels held out. "
                 "Give more labelled scenes, or choose what is held out with --validation."

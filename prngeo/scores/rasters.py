@@ -25,6 +25,8 @@ from prngeo.scores.scene import LIMIT
 from prngeo.tiling.grid import Window
 
 OPTION = "--values"
+_CERTAIN = np.float32(12345.0)
+"""An infinite logit is a score as well, of a probability of 0 or 1: it is taken for this, which is no nodata value."""
 
 
 class ScoreRaster:
@@ -55,7 +57,7 @@ class ScoreRaster:
                 "`gdal_translate -ot Float32 -unscale`."
             )
         self._rule = ValidityRule.of(dataset, self.bands)
-        self.meaning: Meaning = find_meaning(path, self.what, dataset, self._rule, wanted, OPTION)
+        self.meaning: Meaning = find_meaning(path, self.what, dataset, self._rule, wanted, OPTION, masks=False)
         if self.meaning.kind == "mask":
             raise UsageError(
                 f"{self.what} is {self.meaning.told}, not scores: a refiner needs probabilities or logits, from which "
@@ -79,6 +81,8 @@ class ScoreRaster:
             with reading(self.path, inside):
                 place = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
                 values = self._dataset.read(list(self.bands), window=place)
+                if self.meaning.logit and not np.isinf([nodata or 0 for nodata in self._rule.nodata]).any():
+                    values = np.where(np.isinf(values), np.copysign(_CERTAIN, values), values)
                 known = self._rule.read(self._dataset, inside, values=values)
             check_values(self.what, values[:, known], self.meaning)
             here = inside.within(window)

@@ -60,7 +60,9 @@ class Settings:
             raise UsageError(f"--steps is at least 1, got {self.steps}.")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed is a whole number from 0 to {2**32 - 1}, got {self.seed}.")
-        if isinstance(self.validation, float) and not 0 < self.validation <= 0.5:
+        if isinstance(self.validation, str):
+            raise UsageError(f"--validation is a share or a tuple of names of scenes, got {self.validation!r}.")
+        if not isinstance(self.validation, tuple) and not 0 < self.validation <= 0.5:
             raise UsageError(
                 f"--validation is the share that is held out, more than 0 and at most 0.5, or names of scenes; got "
                 f"{self.validation:g}."
@@ -89,9 +91,9 @@ class Sizes:
 def sizes(settings: Settings, shapes: Iterable[tuple[int, int]]) -> Sizes:
     """Choose what the settings leave open.
 
-    The window is the smallest multiple of 64 that holds the largest scene, at most 1024; a quarter of it is overlap.
-    The patch is an eighth of the window. The reduction is 4 from 256 px on, 2 from 128 px on. Smaller windows come in
-    larger batches.
+    The window is the smallest multiple of 64 that holds the largest scene, at most 1024. Windows step by three quarters
+    of it; those of the paper's network by whole patches, so that all patches lie on one grid. The patch is an eighth of
+    the window. The reduction is 4 from 256 px on, 2 from 128 px on. Smaller windows come in larger batches.
 
     Args:
         settings: of the fit.
@@ -108,7 +110,10 @@ def sizes(settings: Settings, shapes: Iterable[tuple[int, int]]) -> Sizes:
     reduction: Literal[1, 2, 4] = 4 if window >= 256 else 2 if window >= 128 else 1
     if settings.reduction is not None:
         reduction = settings.reduction  # type: ignore[assignment]
-    return Sizes(window, window // 4, patch, reduction, batch=max(2, min(8, 2 * (1024 // window))))
+    step = window * 3 // 4
+    if settings.variant == "paper":
+        step = max(patch, step // patch * patch)
+    return Sizes(window, window - step, patch, reduction, batch=max(2, min(8, 2 * (1024 // window))))
 
 
 def parse_validation(text: str) -> float | tuple[str, ...]:

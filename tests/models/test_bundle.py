@@ -118,6 +118,7 @@ def test_a_card_that_is_no_card_is_refused(copied, text):
         ({"refiner": {"variant": "large"}}, "variant"),
         ({"refiner": {"variant": "paper", "patch": 96}}, "multiple of the patch"),
         ({"refiner": {"variant": "paper", "patch": 60}}, "patch"),
+        ({"refiner": {"variant": "paper", "window": 192, "overlap": 48}}, "overlap must be a multiple of the patch"),
         ({"refiner": None}, "no refiner"),
     ],
 )

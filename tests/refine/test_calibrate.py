@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prngeo.refine.calibrate import Histogram, tune
+from prngeo.refine.calibrate import LEAST_GAIN, Histogram, Tuned, tune, verdict
 
 
 def counted(logits, labels):
@@ -58,3 +58,9 @@ def test_a_source_without_positives_is_left_out_and_nothing_but_such_is_an_error
     assert set(tune({"a": counted(logits, labels), "empty": empty}).by_source) == {"a"}
     with pytest.raises(ValueError, match="positive"):
         tune({"empty": empty})
+
+
+@pytest.mark.parametrize(("gain", "opened"), [(-0.1, False), (0.0, False), (0.9, False), (1.1, True)])
+def test_the_gate_opens_for_a_gain_that_is_more_than_rounding(gain, opened):
+    base, refined = (Tuned(1.0, 0.5, iou, {}, 9) for iou in (0.6, 0.6 + gain * LEAST_GAIN))
+    assert verdict(base, refined, 0.7, "", by_source=False).gate.enabled is opened

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from prngeo.refine.losses import LOSSES, _focal, edge_map, paper_loss, segmentation_loss
 
@@ -153,3 +154,25 @@ def test_unknown_pixels_have_no_part_in_the_papers_loss():
     other[:, 3:] = 1 - other[:, 3:]
     assert paper(logits, truth, pseudo, known) == paper(logits, other, pseudo, known)
     assert paper(logits, truth, pseudo, np.zeros((6, 6))) == 0
+
+
+def test_the_papers_loss_is_that_of_float32_under_autocast():
+    branches = [torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(k)) for k in range(2)]
+    truth, known = (branches[0] > 0.5).float(), torch.ones(1, 1, 8, 8)
+    expected = paper_loss(branches, truth, truth, known)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert paper_loss(branches, truth, truth, known) == expected
+
+
+def test_the_papers_loss_may_be_computed_on_a_gpu_in_mixed_precision():
+    """By tensors without data: binary cross-entropy of probabilities is refused under CUDA's autocast."""
+    try:
+        torch.set_autocast_enabled("cuda", True)  # torch.autocast does not where there is no GPU
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        with FakeTensorMode():
+            part = torch.empty(1, 1, 8, 8, device="cuda")
+            with pytest.raises(RuntimeError, match="unsafe to autocast"):
+                torch.nn.functional.binary_cross_entropy(part, part)
+            assert paper_loss([part.bfloat16(), part.bfloat16()], part, part, part).dtype == torch.float32
+    finally:
+        torch.set_autocast_enabled("cuda", False)

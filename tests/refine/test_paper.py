@@ -190,6 +190,8 @@ def test_weights_that_do_not_fit_change_nothing(network):
     state = dict(network.state_dict())
     with pytest.raises(ValueError, match="tensors, the state"):
         load_by_position(other, dict(list(state.items())[:-1]))
+    with pytest.raises(ValueError, match="no tensor at 'state'.*give the state_dict in it"):
+        load_by_position(other, {"state": state, "epoch": 3})
     state["local_head.weight"] = torch.zeros(1, 32, 1, 1)
     with pytest.raises(ValueError, match=r"local_head.weight has shape \(1, 32, 3, 3\)"):
         load_by_position(other, state)

@@ -279,3 +279,29 @@ def test_the_oracle_counts_what_the_jointly_best_thresholds_hit():
     known = labels != 255
     best = pseudo_labels(*(torch.from_numpy(part)[None] for part in (logits, labels == 1, known)), 8)[0].numpy() & known
     assert oracle_counts(logits, labels, 8) == ((best & (labels == 1)).sum(), (best | (labels == 1)).sum())
+
+
+def test_logits_with_a_gradient_are_taken_as_they_are():
+    logits = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    truth, known = logits > 0.3, torch.ones(1, 8, 8, dtype=torch.bool)
+    assert torch.equal(
+        pseudo_labels(logits.clone().requires_grad_(), truth, known, 4), pseudo_labels(logits, truth, known, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "patch", "message"),
+    [
+        ((1, 8, 8), torch.int64, 4, "truth and known are bool, got torch.int64"),
+        ((1, 8, 9), torch.bool, 4, "one shape"),
+        ((1, 8, 8), torch.bool, 0, "patch is at least 1"),
+    ],
+)
+def test_what_does_not_suit_is_refused(shape, dtype, patch, message):
+    with pytest.raises(ValueError, match=message):
+        pseudo_labels(torch.zeros(1, 8, 8), torch.zeros(shape, dtype=dtype), torch.ones(shape, dtype=torch.bool), patch)
+
+
+def test_no_map_is_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        pseudo_labels(torch.zeros(0, 8, 8), *torch.zeros(2, 0, 8, 8, dtype=torch.bool), 4)

@@ -111,6 +111,31 @@ def test_scales_of_scores_mean_the_same(tmp_path, values, top, dtype):
     np.testing.assert_allclose(given.probability[0][inner], expected.probability[0][inner], atol=0.02)
 
 
+@pytest.mark.parametrize("known", ["percent", "byte", "logit"])
+def test_scores_in_0_to_1_are_refused_by_a_refiner_of_others_unless_told(tmp_path, known):
+    refiner = load_refiner(make_prn(tmp_path / "a.prn", values=known))
+    scores = np.random.default_rng(0).random((64, 64), np.float32)
+    with pytest.raises(UsageError, match=f"values unit if they are probabilities in 0..1, values {known} if not"):
+        apply_arrays(refiner, scores)
+    assert apply_arrays(refiner, scores, values="unit").mask.any()
+    apply_arrays(refiner, scores, values=known)
+
+
+def test_infinite_logits_are_scores_and_nan_is_none(tmp_path):
+    refiner = load_refiner(make_prn(tmp_path / "a.prn", enabled=False, values="logit"))
+    scores = np.zeros((64, 64), np.float32)
+    scores[0, :3] = np.inf, -np.inf, np.nan
+    refined = apply_arrays(refiner, scores)
+    assert refined.mask[0, 0, :3].tolist() == [True, False, False]
+    assert refined.probability[0, 0, 0] > 0.99
+
+
+def test_tensors_of_bfloat16_are_scores(tmp_path):
+    refiner = load_refiner(make_prn(tmp_path / "a.prn"))
+    scores = torch.rand(64, 64, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    np.testing.assert_array_equal(apply_arrays(refiner, scores).mask, apply_arrays(refiner, scores.float()).mask)
+
+
 def test_pixels_without_a_score_are_left_out(tmp_path):
     refiner = load_refiner(make_prn(tmp_path / "a.prn"))
     scores = np.full((64, 64), 0.9, np.float32)

@@ -252,6 +252,17 @@ def test_a_fit_that_does_not_suit_leaves_nothing_behind(write, tmp_path, changes
     assert not (tmp_path / "my.prn").exists()
 
 
+def test_scores_of_another_scale_than_the_fits_are_refused_unless_told(write, tmp_path):
+    model = make_prn(tmp_path / "my.prn", values="byte")
+    scores = write(probability(), "a.tif")
+    with pytest.raises(UsageError, match=r"fitted on probabilities in 0..255. .* --values unit if they are"):
+        apply_file(scores, model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (summary,) = apply_file(scores, model, tmp_path / "out", ApplyOptions(values="unit")).classes.values()
+    assert summary.mask_pixels
+    apply_file(write(np.rint(probability() * 255).astype("uint8"), "b.tif"), model, tmp_path / "out")
+
+
 def test_labels_that_are_all_ignored_are_refused(write, tmp_path):
     scores = write(probability(), "a.tif")
     labels = write(np.full((64, 64), 9, np.uint8), "b.tif", nodata=9)

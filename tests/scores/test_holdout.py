@@ -79,6 +79,11 @@ def test_a_rare_class_is_on_both_sides():
         assert scenes[0].labels[1][inside].sum() == 1
 
 
+def test_a_scene_of_one_block_is_refused_with_what_would_help():
+    with pytest.raises(UsageError, match="One scene of 20 pixels is too small.*Give a second labelled scene"):
+        hold_out([scene(0, side=20)], ["a"], Settings())
+
+
 def test_a_class_in_one_place_is_refused():
     scenes = [scene(0, side=256, classes=2)]
     scenes[0].labels[1] = 0

@@ -5,6 +5,7 @@ import pytest
 
 from prngeo.errors import UsageError
 from prngeo.scores.rasters import open_scores, with_images
+from prngeo.scores.scene import LIMIT
 from prngeo.tiling.grid import Window
 from tests.scores.conftest import planted, sigmoid
 
@@ -29,6 +30,8 @@ def logits():
         (np.rint(sigmoid(logits()) * 250).astype("uint8"), "auto", {"scale": 0.004}, 0.06),
         (np.rint(sigmoid(logits()) * 10000).astype("uint16"), "auto", {"scale": 0.0001}, 0.01),
         (sigmoid(logits()).astype("float32") * 100, "percent", {}, 1e-4),
+        (sigmoid(logits()).astype("float32") * 100, "auto", {}, 1e-4),
+        (sigmoid(logits()).astype("float32") * 255, "auto", {}, 1e-4),
         (logits(), "logit", {}, 1e-6),
     ],
 )
@@ -46,6 +49,16 @@ def test_certain_probabilities_stay_finite_and_in_order(write):
     low, one, middle, high, top = found[0, 1, 1], *found[0, 0, :4]
     assert low < one < middle < high < top
     assert top == -low
+
+
+def test_infinite_logits_are_scores_of_0_and_1(write):
+    values = logits()
+    values[0, :3] = np.inf, -np.inf, np.nan
+    found, valid = read(write(values, "a.tif"), "logit")
+    assert found[0, 0, :2].tolist() == [LIMIT, -LIMIT]
+    assert valid.sum() == valid.size - 1
+    _, valid = read(write(values, "b.tif", nodata=-np.inf), "logit")
+    assert not valid[0, 1]
 
 
 def test_nodata_nan_and_what_lies_beyond_are_no_scores(write):
@@ -78,7 +91,8 @@ def test_dark_byte_rasters_are_read_like_the_others(write):
     [
         (planted(0)[1], "auto", "is a mask of 0 and 1, not scores"),
         (planted(0)[1] * 255, "auto", "is a mask of 0 and 255, not scores"),
-        (logits(), "auto", "neither a mask nor a probability"),
+        (logits(), "auto", "no probability in 0..1, 0..100 or 0..255. They may be logits. Say .* --values unit"),
+        (logits() + 9, "auto", "no probability in 0..1, 0..100 or 0..255. Say .* --values unit"),
         (np.full((64, 64), np.nan, "float32"), "auto", "holds no valid pixel"),
         (sigmoid(logits()).astype("float32") * 3, "unit", "was read as a probability in 0..1, but holds"),
     ],

@@ -17,9 +17,13 @@ def test_logits_are_clamped_as_refiners_do():
     assert LIMIT == LOGIT_LIMIT
 
 
-@given(shapes=st.lists(st.tuples(sides, sides), min_size=1, max_size=4), variant=st.sampled_from(["fast", "paper"]))
-def test_chosen_sizes_suit_every_refiner(shapes, variant):
-    chosen = sizes(Settings(variant=variant), shapes)
+@given(
+    shapes=st.lists(st.tuples(sides, sides), min_size=1, max_size=4),
+    variant=st.sampled_from(["fast", "paper"]),
+    told=st.sampled_from([(None, None), (192, 64), (128, 128), (640, 64), (512, 256)]),
+)
+def test_chosen_sizes_suit_every_refiner(shapes, variant, told):
+    chosen = sizes(Settings(variant=variant, window=told[0], patch=told[1]), shapes)
     RefinerCard(
         variant=variant,
         window=chosen.window,
@@ -27,8 +31,10 @@ def test_chosen_sizes_suit_every_refiner(shapes, variant):
         reduction=chosen.reduction,
         patch=chosen.patch,
     )
-    assert chosen.window == 1024 or chosen.window >= max(map(max, shapes))
+    assert told[0] or chosen.window == 1024 or chosen.window >= max(map(max, shapes))
     assert chosen.window % chosen.patch == 0
+    if variant == "paper":  # patches of all windows lie on one grid
+        assert (chosen.window - chosen.overlap) % chosen.patch == 0
 
 
 def test_what_is_told_is_taken():
@@ -51,6 +57,8 @@ def test_what_is_told_is_taken():
         ({"seed": 2**32}, "--seed is a whole number from 0 to"),
         ({"validation": 0.0}, "--validation is the share"),
         ({"validation": 0.6}, "--validation is the share"),
+        ({"validation": 1}, "--validation is the share"),
+        ({"validation": "east"}, "--validation is a share or a tuple of names"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prngeo.refine.calibrate import beats
 from prngeo.refine.fit import LogitMap
 from study import baselines, prn
 from study.baselines import at, probability
@@ -148,7 +149,7 @@ class Cells:
             "threshold": judged.threshold,
             "validation_base": plainly.iou,
             "validation_refined": judged.iou,
-            "enabled": judged.iou > plainly.iou,
+            "enabled": beats(judged, plainly),
             "fit_seconds": round(seconds, 1),
             "parameters": sum(p.numel() for p in refiner.parameters()),
             "milliseconds": milliseconds(lambda: prn.refine(settings, refiner, tile, self.device)),
