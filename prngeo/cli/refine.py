@@ -304,7 +304,8 @@ def _print_fit(result: FitResult, as_json: bool) -> None:
         if not gate.enabled:
             lines.append(
                 f"  {name}: the refiner did not beat the single threshold by 0.001, so the gate has disabled it: "
-                "`prngeo refine apply` will write the scores as they are, cut at that threshold, with a correction of zero."
+                "`prngeo refine apply` will write the scores as they are, cut at that threshold, with a correction "
+                "of zero."
             )
     lines.append(
         "  These figures hold for scenes like the ones held out, and only if the segmenter was not trained on the "
