@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--bases", nargs="+", default=CORE_BASES, choices=[EMBEDDED, *BASES])
     parser.add_argument("--rows", nargs="+", default=ROWS, help="methods; 'fast NAME' for an ablation")
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="of a base network's training")
-    parser.add_argument("--seconds", type=float, default=40, help="of computing for a method under region shift")
+    parser.add_argument("--seconds", type=float, default=120, help="of computing for a method under region shift")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--report", action="store_true", help="compute nothing, write the tables of what is there")
     options = parser.parse_args()

@@ -44,7 +44,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(refine_study, "COUNTS", (2,))
     monkeypatch.setattr(refine_study, "BANEPA", False)
     monkeypatch.setattr(refine_study, "PLANTED", fast)
-    monkeypatch.setattr(shift, "SHIFTED", replace(shift.SHIFTED, width=4))
+    monkeypatch.setattr(shift, "SHIFTED", replace(shift.SHIFTED, window=128, width=4))
     monkeypatch.setattr(shift, "PROBE", 1)
     monkeypatch.setattr(planted, "SIZE", 128)
     monkeypatch.setattr(planted, "FIT", range(2))

@@ -26,7 +26,6 @@ from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.scene import open_scene
 from prngeo.refine.fit import LogitMap
 from prngeo.refine.losses import segmentation_loss
-from prngeo.scores.settings import Settings, sizes
 from prngeo.tiling.grid import Window
 from prngeo.training.augment import augment, generators
 from prngeo.training.crops import CropSampler
@@ -43,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 COUNTS = (2, 4, 8, 20, 36)
 METHODS = ("base", "tuned", "prn", "prn no-image", "fine-tuned", "both")
-SHIFTED = Prn(steps=0, detail=True)
-"""The rest follows from the size of the tiles and the seconds."""
+SHIFTED = Prn(steps=0, detail=True, window=512, batch=2, learning_rate=2e-3)
+"""Of large tiles; the steps follow from the seconds."""
 PROBE = 4
 """Steps that tell how long one takes."""
 
@@ -76,9 +75,10 @@ class Shift:
 
     @property
     def settings(self) -> Prn:
-        """Of PRN, as `prngeo refine fit` chooses them for the size of the tiles."""
-        chosen = sizes(Settings(), [item.region.shape for item in self.tiles])
-        return replace(SHIFTED, window=chosen.window, patch=chosen.patch, batch=chosen.batch)
+        """Of PRN, for the size of the tiles: many small steps, as time is short."""
+        side = max(max(item.region.shape) for item in self.tiles)
+        side = min(side + -side % 64, SHIFTED.window)
+        return replace(SHIFTED, window=side, patch=side // 8, batch=SHIFTED.batch * (SHIFTED.window // side) ** 2)
 
     def run(self, method: str, count: int) -> None:
         """Compute a result if it is missing; with more tiles than there are, nothing."""
