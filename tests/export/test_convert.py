@@ -13,7 +13,7 @@ from prngeo.models.runtime import make_refiner
 @pytest.mark.parametrize(
     "card",
     [
-        RefinerCard(variant="paper", window=64, overlap=16, patch=32),
+        RefinerCard(variant="paper", window=64, overlap=32, patch=32),
         RefinerCard(window=256, overlap=64, width=4, detail=True, statistics=True, use_image=False),
     ],
     ids=["paper", "fast"],
