@@ -20,12 +20,13 @@ from prngeo.raster.align import AlignedBand
 from prngeo.raster.geogrid import GeoGrid
 from prngeo.raster.layer import Drawing, LayerElsewhereError, moved, polygons, to_grid
 from prngeo.raster.lines import widened
-from prngeo.raster.source import open_dataset, public_path
+from prngeo.raster.source import open_dataset, public_path, reading
 from prngeo.raster.validity import ValidityRule
 from prngeo.raster.values import SLACK, Meaning, Values, check_values, find_meaning
 from prngeo.tiling.grid import Window
 
 DEFAULT_THRESHOLD = 0.5
+_AT_ONCE = 1 << 22  # pixels that are compared at once
 
 
 @dataclass(frozen=True)
@@ -265,19 +266,33 @@ def guess_target(names: list[str]) -> str | None:
 
 @contextmanager
 def opened(path: str, what: str) -> Iterator[DatasetReader]:
-    """An open raster with one band.
+    """An open raster with one band, or with equal bands of red, green and blue: many tools save masks as such pictures.
 
     Raises:
         UsageError: it cannot be read, or holds several bands (an alpha band does not count).
     """
     with opened_bands(path, what) as dataset:
         bands = [name for name in dataset.colorinterp if name.name != "alpha"]
-        if len(bands) > 1:
+        if len(bands) > 1 and not _is_gray(path, dataset):
             raise UsageError(
                 f"{what} holds {dataset.count} bands; a mask or probability raster has one. Take it out, for example "
                 f"with `gdal_translate -b 1 {public_path(path)} one.tif`."
             )
         yield dataset
+
+
+def _is_gray(path: str, dataset: DatasetReader) -> bool:
+    """True if a picture has the same red, green and blue everywhere."""
+    if [name.name for name in dataset.colorinterp[:3]] != ["red", "green", "blue"] or dataset.count > 4:
+        return False
+    rows = max(1, _AT_ONCE // dataset.width)
+    for row in range(0, dataset.height, rows):
+        strip = Window(row, 0, min(rows, dataset.height - row), dataset.width)
+        with reading(path, strip):
+            red, green, blue = dataset.read([1, 2, 3], window=((strip.row, strip.row_end), (0, dataset.width)))
+        if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+            return False
+    return True
 
 
 @contextmanager

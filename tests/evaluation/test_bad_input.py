@@ -126,7 +126,7 @@ def test_lines_without_a_width_and_points(place, tmp_path):
 def test_an_image(place, tmp_path):
     with rasterio.open(tmp_path / "rgb.tif", "w", driver="GTiff", height=9, width=9, count=3, dtype="uint8",
                        crs=UTM, transform=NORTH_UP) as file:  # fmt: skip
-        file.write(np.ones((3, 9, 9), "uint8"))
+        file.write(np.arange(243, dtype="uint8").reshape(3, 9, 9))
     refused("holds 3 bands", tmp_path / "rgb.tif", place["truth"])
 
 

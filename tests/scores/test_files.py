@@ -252,6 +252,18 @@ def test_a_fit_that_does_not_suit_leaves_nothing_behind(write, tmp_path, changes
     assert not (tmp_path / "my.prn").exists()
 
 
+def test_a_mask_saved_as_a_picture_of_three_equal_bands_is_a_mask(write, tmp_path, quick):
+    scores, mask = write(probability(0, 128), "a.tif", crs=None), planted(0, 128)[1] * 255
+    cards = []
+    for name, bands in (("gray", mask), ("rgb", np.stack([mask] * 3))):
+        labels = write(bands.astype("uint8"), f"{name}.png", crs=None)
+        cards.append(fit_files([scores], [labels], tmp_path / f"{name}.prn", FitRequest(settings=quick)).bundle.card)
+    assert cards[0].targets == cards[1].targets
+    colored = write(np.stack([mask, mask, 255 - mask]).astype("uint8"), "colored.png", crs=None)
+    with pytest.raises(UsageError, match="colored.png holds 3 bands"):
+        fit_files([scores], [colored], tmp_path / "colored.prn", FitRequest(settings=quick))
+
+
 def test_scores_of_another_scale_than_the_fits_are_refused_unless_told(write, tmp_path):
     model = make_prn(tmp_path / "my.prn", values="byte")
     scores = write(probability(), "a.tif")
