@@ -282,6 +282,7 @@ def _apply_one(
 
 def _print_fit(result: FitResult, as_json: bool) -> None:
     from prngeo.cli.units import duration
+    from prngeo.refine.calibrate import LEAST_GAIN
 
     card, path = result.bundle.card, result.bundle.path
     if as_json:
@@ -303,8 +304,8 @@ def _print_fit(result: FitResult, as_json: bool) -> None:
         )
         if not gate.enabled:
             lines.append(
-                f"  {name}: the refiner did not beat the single threshold by 0.001, so the gate has disabled it: "
-                "`prngeo refine apply` will write the scores as they are, cut at that threshold, with a correction "
+                f"  {name}: the refiner did not gain {LEAST_GAIN:g} over the single threshold, so the gate has disabled "
+                "it: `prngeo refine apply` will write the scores as they are, cut at that threshold, with a correction "
                 "of zero."
             )
     lines.append(

@@ -266,14 +266,14 @@ def guess_target(names: list[str]) -> str | None:
 
 @contextmanager
 def opened(path: str, what: str) -> Iterator[DatasetReader]:
-    """An open raster with one band, or with equal bands of red, green and blue: many tools save masks as such pictures.
+    """An open raster with one band; or a mask that was saved as a picture, with equal red, green and blue.
 
     Raises:
         UsageError: it cannot be read, or holds several bands (an alpha band does not count).
     """
     with opened_bands(path, what) as dataset:
         bands = [name for name in dataset.colorinterp if name.name != "alpha"]
-        if len(bands) > 1 and not _is_gray(path, dataset):
+        if len(bands) > 1 and not _is_mask_picture(path, dataset):
             raise UsageError(
                 f"{what} holds {dataset.count} bands; a mask or probability raster has one. Take it out, for example "
                 f"with `gdal_translate -b 1 {public_path(path)} one.tif`."
@@ -281,16 +281,18 @@ def opened(path: str, what: str) -> Iterator[DatasetReader]:
         yield dataset
 
 
-def _is_gray(path: str, dataset: DatasetReader) -> bool:
-    """True if a picture has the same red, green and blue everywhere."""
-    if [name.name for name in dataset.colorinterp[:3]] != ["red", "green", "blue"] or dataset.count > 4:
+def _is_mask_picture(path: str, dataset: DatasetReader) -> bool:
+    """True if a picture has the same red, green and blue everywhere, and no more than two values."""
+    if [name.name for name in dataset.colorinterp if name.name != "alpha"] != ["red", "green", "blue"]:
         return False
+    found: set[float] = set()
     rows = max(1, _AT_ONCE // dataset.width)
     for row in range(0, dataset.height, rows):
         strip = Window(row, 0, min(rows, dataset.height - row), dataset.width)
         with reading(path, strip):
             red, green, blue = dataset.read([1, 2, 3], window=((strip.row, strip.row_end), (0, dataset.width)))
-        if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+        found |= set(np.unique(red).tolist())
+        if len(found) > 2 or not (np.array_equal(red, green) and np.array_equal(red, blue)):
             return False
     return True
 

@@ -22,7 +22,7 @@ class ValidityRule:
 
     - the alpha band is 0, unless that band was itself selected as an image band;
     - the file's mask (internal, .msk, or of a single band) is 0;
-    - a selected band is NaN or infinite;
+    - a selected band is NaN, or infinite if that is no value;
     - a selected band equals its nodata value, where that value cannot be a color (negative, or NaN);
     - *all* selected bands that have a nodata value equal it, where it can be a color (zero or more): black
       roofs have a 0 in one band, and only black in every band means no data.
@@ -33,6 +33,7 @@ class ValidityRule:
         masks: bands whose mask has to be read from the file.
         nodata: the nodata value of each of `bands`, or None.
         floating: True if values can be NaN.
+        infinite: True if infinite values are values.
     """
 
     bands: tuple[int, ...]
@@ -40,6 +41,7 @@ class ValidityRule:
     masks: tuple[int, ...]
     nodata: tuple[float | None, ...]
     floating: bool
+    infinite: bool = False
 
     @classmethod
     def of(cls, dataset: DatasetReader, bands: tuple[int, ...]) -> ValidityRule:
@@ -112,7 +114,7 @@ class ValidityRule:
     def _judge(self, values: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
         if self.floating:
             for band in values:
-                valid &= np.isfinite(band)  # type: ignore[call-overload]
+                valid &= ~np.isnan(band) if self.infinite else np.isfinite(band)  # type: ignore[call-overload]
         all_missing: NDArray[np.bool_] | None = None
         for band, nodata in zip(values, self.nodata, strict=True):
             if nodata is None or np.isnan(nodata):

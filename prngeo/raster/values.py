@@ -49,7 +49,6 @@ class Meaning:
         step: distance of stored probabilities; 0 for floats.
         masks: True if the option takes "mask".
         missing: what a message advises for pixels that are missing data.
-        span: smallest and largest stored value of those that were looked at.
     """
 
     kind: Literal["mask", "probability"]
@@ -64,7 +63,6 @@ class Meaning:
     step: float = 0.0
     masks: bool = True
     missing: str = "mark them with `gdal_edit.py -a_nodata`"
-    span: tuple[float, float] | None = None
 
     def probability(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of stored values of any shape."""
@@ -110,7 +108,7 @@ def find_meaning(
         wanted: what the user says; "auto" looks at samples of the values. A band that carries a scale needs no more
             than that to be a probability, so "percent" and "byte" are not applied on top of it.
         option: the option by which the user says it.
-        masks: False if masks are of no use; then floats beyond 0..1 are guessed, too.
+        masks: False if masks are of no use, and no message should offer them.
 
     Raises:
         UsageError: the values fit nothing known, or not what was told.
@@ -145,7 +143,6 @@ def find_meaning(
         values=wanted,
         step=step / top,
         masks=masks,
-        span=(float(sample.min()), float(sample.max())),
     )
     check_values(what, sample, meaning)
     return meaning
@@ -176,24 +173,27 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
     )
 
 
-def refuse_unit(what: str, span: tuple[float, float] | None, known: Values, option: str) -> None:
-    """Refuse values that look like probabilities in 0..1 where others are expected, and nobody said that they are.
+def in_unit(values: NDArray[Any]) -> bool:
+    """True if floats lie in 0..1 and differ, as probabilities on that scale do; of nothing else it is known."""
+    if values.dtype.kind != "f" or not values.size:
+        return False
+    low, high = float(values.min()), float(values.max())
+    return -OVERSHOOT <= low < high <= 1 + OVERSHOOT
+
+
+def on_unit_scale(what: str, known: Values, option: str) -> UsageError:
+    """Scores that all lie in 0..1 where others are expected, and nobody said what they mean.
 
     Args:
         what: how messages call the scores.
-        span: smallest and largest of them; None if they are integers, or nothing is known. Of a constant nothing is.
         known: what they are expected to mean.
         option: by which the user says it.
-
-    Raises:
-        UsageError: they look so.
     """
-    if known != "unit" and span is not None and -OVERSHOOT <= span[0] < span[1] <= 1 + OVERSHOOT:
-        meant = {"percent": "probabilities in 0..100", "byte": "probabilities in 0..255"}.get(known, "logits")
-        raise UsageError(
-            f"{what} holds values from {span[0]:g} to {span[1]:g}, but the refiner was fitted on {meant}. Say what "
-            f"they mean: {option} unit if they are probabilities in 0..1, {option} {known} if not."
-        )
+    meant = {"percent": "probabilities in 0..100", "byte": "probabilities in 0..255"}.get(known, "logits")
+    return UsageError(
+        f"{what} holds nothing below 0 or above 1, but the refiner was fitted on {meant}. Say what the values mean: "
+        f"{option} unit if they are probabilities in 0..1, {option} {known} if not."
+    )
 
 
 def _choice(option: str, masks: bool) -> str:
@@ -217,11 +217,9 @@ def _guess(what: str, sample: NDArray[Any], option: str, masks: bool) -> Literal
     if sample.dtype.kind == "f":
         if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
             return "unit"
-        if masks or low < -OVERSHOOT or not _CLASSES < high <= 255:
-            no = "neither a mask nor a probability in 0..1" if masks else "no probability in 0..1, 0..100 or 0..255"
-            logits = " They may be logits." if low < 0 else ""
-            raise UsageError(f"{shown}, which is {no}.{logits} {_choice(option, masks)}")
-        return "percent" if high <= 100 else "byte"
+        no = "neither a mask nor a probability" if masks else "no probability"
+        logits = " They may be logits." if low < 0 else ""
+        raise UsageError(f"{shown}, which is {no} in 0..1.{logits} {_choice(option, masks)}")
     if set(found.tolist()) <= {0, 1, 255}:
         raise UsageError(_unmarked(what, option, masks))
     if low < 0 or high > 255:

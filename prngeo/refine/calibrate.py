@@ -117,7 +117,7 @@ def beats(refined: Tuned, base: Tuned) -> bool:
 
 
 def verdict(base: Tuned, refined: Tuned, joint_oracle_iou: float, note: str, by_source: bool) -> TargetCard:
-    """What a card says of a target: both calibrations, and the gate, open if PRN beats the best single threshold.
+    """What a card says of a target: both calibrations, and the gate, see `beats`.
 
     Args:
         base: of the base logits.

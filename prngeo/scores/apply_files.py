@@ -23,7 +23,8 @@ from prngeo.progress import Progress, Report, silent
 from prngeo.qgis.styles import class_colors, class_style, write_sidecar
 from prngeo.raster.cog import RasterSpec, RasterWriter, finish_cog
 from prngeo.raster.geogrid import GeoGrid
-from prngeo.raster.values import Values, refuse_unit
+from prngeo.raster.values import Values, on_unit_scale
+from prngeo.refine.calibrate import LEAST_GAIN
 from prngeo.scores.fit_files import DIFFERENT_GSD, match_images
 from prngeo.scores.match import named
 from prngeo.scores.rasters import ScoreRaster, counted, open_scores, with_images
@@ -128,8 +129,8 @@ def apply_file(
     wanted: Values = options.values or card.values
     with ExitStack() as stack:
         (raster,) = stack.enter_context(open_scores([scores], wanted))
-        if options.values is None:
-            refuse_unit(raster.what, None if raster.meaning.step else raster.meaning.span, card.values, "--values")
+        if options.values is None and card.values != "unit" and raster.in_unit():
+            raise on_unit_scale(raster.what, card.values, "--values")
         warnings = [*_check(raster, card)]
         folder = _folder(scores, output)
         rasters = {
@@ -184,8 +185,9 @@ def _check(raster: ScoreRaster, card: PrnCard) -> Iterator[str]:
     for name, target in card.targets.items():
         if not target.refine:
             yield (
-                f"The gate has disabled the refiner for {name}: on what was held out it did not beat the best single "
-                f"threshold, {target.base.threshold:g}, which is applied to the scores as they are."
+                f"The gate has disabled the refiner for {name}: on what was held out it did not gain {LEAST_GAIN:g} of "
+                f"IoU over the best single threshold, {target.base.threshold:g}, which is applied to the scores as "
+                "they are."
             )
 
 

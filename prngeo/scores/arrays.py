@@ -18,7 +18,7 @@ from prngeo.inference.options import Device
 from prngeo.models.bundle import PrnBundle, open_prn, write_prn
 from prngeo.models.card import PrnCard, ScoreValues
 from prngeo.progress import silent
-from prngeo.raster.values import Meaning, check_values, refuse_unit
+from prngeo.raster.values import Meaning, check_values, in_unit, on_unit_scale
 from prngeo.scores.classes import alike, file_name
 from prngeo.scores.scene import IGNORE, LIMIT, ArrayScene
 from prngeo.scores.settings import Settings
@@ -92,7 +92,7 @@ def fit_arrays(
 
     Returns:
         The refiner. Its gate is off for a class in which it does not beat the best single threshold on what was held
-        out.
+        out, see prngeo.refine.calibrate.LEAST_GAIN.
 
     Raises:
         UsageError: shapes or values do not fit, or the labels do not suffice.
@@ -150,10 +150,10 @@ def apply_arrays(
     from prngeo.scores.refining import load_networks, score_mosaic, target_plans
 
     card = refiner.card
-    if values is None and (floats := _array(scores, "scores", (2, 3))).dtype.kind == "f" and np.isfinite(floats).any():
-        finite = floats[np.isfinite(floats)]
-        refuse_unit("the array of scores", (float(finite.min()), float(finite.max())), card.values, "values")
-    scene = _scene(0, scores, None, image, values or card.values)
+    given = _array(scores, "scores", (2, 3))
+    if values is None and card.values != "unit" and in_unit(given[~np.isnan(given)]):
+        raise on_unit_scale("the array of scores", card.values, "values")
+    scene = _scene(0, given, None, image, values or card.values)
     classes, bands = len(scene.labels), len(scene.stack) - len(scene.labels)
     if (classes, bands) != (len(card.targets), card.image_bands):
         raise UsageError(
@@ -181,7 +181,7 @@ def _array(values: Any, what: str, ndims: tuple[int, ...]) -> NDArray[Any]:
     detach = getattr(values, "detach", None)
     if detach is not None:
         tensor = detach().cpu()
-        values = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+        values = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     array = np.asarray(values)
     if array.ndim not in ndims or not array.size or array.dtype.kind not in "buif":
         raise UsageError(

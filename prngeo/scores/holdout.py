@@ -89,9 +89,10 @@ def hold_out(scenes: Sequence[LabelledScene], classes: Sequence[str], settings: 
         if not 0 < held < sum(int(unit.positives[index]) for unit in units):
             side = "learn from" if held else "judge by"
             if len(units) == 1:
+                rows, cols = units[0].window.shape
                 raise UsageError(
-                    f"One scene of {max(scenes[0].grid.extent.shape)} pixels is too small to learn from one part of it "
-                    "and to judge by another. Give a second labelled scene."
+                    f"All labels lie in {'one scene' if whole else f'one block of {cols} x {rows} pixels'} of "
+                    f"{scenes[units[0].scene].name}: nothing is left to judge by. Give labels of a second scene."
                 )
             raise UsageError(
                 f"Nothing of {name} is left to {side} with {_share(units, chosen, total):.0%} of the labels held out. "

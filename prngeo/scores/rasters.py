@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import rasterio.windows
@@ -19,14 +21,12 @@ from prngeo.raster.scene import Scene, open_scene
 from prngeo.raster.source import public_path, reading, scene_name
 from prngeo.raster.sources import opened_bands
 from prngeo.raster.validity import ValidityRule
-from prngeo.raster.values import Meaning, Values, check_values, find_meaning
+from prngeo.raster.values import Meaning, Values, check_values, find_meaning, in_unit
 from prngeo.scores.match import bounds, same_grid
-from prngeo.scores.scene import LIMIT
+from prngeo.scores.scene import LIMIT, blocks
 from prngeo.tiling.grid import Window
 
 OPTION = "--values"
-_CERTAIN = np.float32(12345.0)
-"""An infinite logit is a score as well, of a probability of 0 or 1: it is taken for this, which is no nodata value."""
 
 
 class ScoreRaster:
@@ -56,7 +56,7 @@ class ScoreRaster:
                 f"{self.what}: its bands have different data types or scales. Bring them to one, for example with "
                 "`gdal_translate -ot Float32 -unscale`."
             )
-        self._rule = ValidityRule.of(dataset, self.bands)
+        self._rule = replace(ValidityRule.of(dataset, self.bands), infinite=wanted == "logit")
         self.meaning: Meaning = find_meaning(path, self.what, dataset, self._rule, wanted, OPTION, masks=False)
         if self.meaning.kind == "mask":
             raise UsageError(
@@ -72,18 +72,35 @@ class ScoreRaster:
         found = measure_gsd(grid.crs.to_wkt() if grid.crs else None, grid.transform, grid.height, grid.width)
         return None if found is None else math.sqrt(found[0][0] * found[0][1])
 
+    def in_unit(self) -> bool:
+        """True if its floats all lie in 0..1, see prngeo.raster.values; reads until one does not."""
+        first = self.bands[0] - 1
+        if np.dtype(self._dataset.dtypes[first]).kind != "f" or self._dataset.scales[first] != 1:
+            return False
+        ends: set[float] = set()
+        for window in blocks(self.grid.extent):
+            values, known = self._stored(window)
+            if known.any():
+                ends = {*ends, float(values[:, known].min()), float(values[:, known].max())}
+                ends = {min(ends), max(ends)}
+                if len(ends) > 1 and not in_unit(np.array(list(ends))):
+                    return False
+        return len(ends) > 1
+
+    def _stored(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """(bands, h, w) as in the file, and (h, w) bool; the window lies inside."""
+        with reading(self.path, window):
+            place = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+            values = self._dataset.read(list(self.bands), window=place)
+            return values, self._rule.read(self._dataset, window, values=values)
+
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """See prngeo.scores.scene.ScoreScene; not from two threads at once."""
         logits = np.zeros((len(self.bands), *window.shape), np.float32)
         valid = np.zeros(window.shape, bool)
         inside = window.intersect(self.grid.extent)
         if not inside.is_empty:
-            with reading(self.path, inside):
-                place = rasterio.windows.Window(inside.col, inside.row, inside.width, inside.height)
-                values = self._dataset.read(list(self.bands), window=place)
-                if self.meaning.logit and not np.isinf([nodata or 0 for nodata in self._rule.nodata]).any():
-                    values = np.where(np.isinf(values), np.copysign(_CERTAIN, values), values)
-                known = self._rule.read(self._dataset, inside, values=values)
+            values, known = self._stored(inside)
             check_values(self.what, values[:, known], self.meaning)
             here = inside.within(window)
             logits[(slice(None), *here)] = self.meaning.logits(np.where(known, values, 0), LIMIT) * known

@@ -60,7 +60,7 @@ class Settings:
             raise UsageError(f"--steps is at least 1, got {self.steps}.")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed is a whole number from 0 to {2**32 - 1}, got {self.seed}.")
-        if isinstance(self.validation, str):
+        if not isinstance(self.validation, int | float | tuple):
             raise UsageError(f"--validation is a share or a tuple of names of scenes, got {self.validation!r}.")
         if not isinstance(self.validation, tuple) and not 0 < self.validation <= 0.5:
             raise UsageError(

@@ -49,7 +49,7 @@ def test_the_fit_tells_when_the_gate_disables_it(cli, write, tmp_path):  # noqa:
     one, other = write(sigmoid(logits).astype("float32"), "a.tif"), write(truth, "b.tif")
     ran = cli("refine", "fit", "--scores", one, "--labels", other, "-o", tmp_path / "my.prn", *QUICK)
     assert ran.code == 0, ran.err
-    assert "did not beat the single threshold by 0.001, so the gate has disabled it" in ran.err
+    assert "did not gain 0.001 over the single threshold, so the gate has disabled it" in ran.err
     ran = cli("refine", "apply", "--scores", one, "-m", tmp_path / "my.prn", "-o", tmp_path / "out")
     assert "warning: The gate has disabled the refiner for objects" in ran.err
     assert "scores as they are" in ran.err

@@ -176,3 +176,4 @@ def test_the_papers_loss_may_be_computed_on_a_gpu_in_mixed_precision():
             assert paper_loss([part.bfloat16(), part.bfloat16()], part, part, part).dtype == torch.float32
     finally:
         torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", torch.float16)

@@ -259,9 +259,12 @@ def test_a_mask_saved_as_a_picture_of_three_equal_bands_is_a_mask(write, tmp_pat
         labels = write(bands.astype("uint8"), f"{name}.png", crs=None)
         cards.append(fit_files([scores], [labels], tmp_path / f"{name}.prn", FitRequest(settings=quick)).bundle.card)
     assert cards[0].targets == cards[1].targets
-    colored = write(np.stack([mask, mask, 255 - mask]).astype("uint8"), "colored.png", crs=None)
-    with pytest.raises(UsageError, match="colored.png holds 3 bands"):
-        fit_files([scores], [colored], tmp_path / "colored.prn", FitRequest(settings=quick))
+    gray = np.stack([np.arange(128, dtype="uint8")[None].repeat(128, 0)] * 3)
+    for name, bands in (("colored", np.stack([mask, mask, 255 - mask]).astype("uint8")), ("photo", gray)):
+        with pytest.raises(UsageError, match=f"{name}.png holds 3 bands"):
+            fit_files(
+                [scores], [write(bands, f"{name}.png", crs=None)], tmp_path / "no.prn", FitRequest(settings=quick)
+            )
 
 
 def test_scores_of_another_scale_than_the_fits_are_refused_unless_told(write, tmp_path):
@@ -273,6 +276,9 @@ def test_scores_of_another_scale_than_the_fits_are_refused_unless_told(write, tm
     (summary,) = apply_file(scores, model, tmp_path / "out", ApplyOptions(values="unit")).classes.values()
     assert summary.mask_pixels
     apply_file(write(np.rint(probability() * 255).astype("uint8"), "b.tif"), model, tmp_path / "out")
+    sparse = (probability(0, 2048) / 2).astype("float32")  # one pixel that samples do not meet tells the scale
+    sparse[500, 200] = 90
+    apply_file(write(sparse, "c.tif"), model, tmp_path / "out")
 
 
 def test_labels_that_are_all_ignored_are_refused(write, tmp_path):

@@ -80,7 +80,7 @@ def test_a_rare_class_is_on_both_sides():
 
 
 def test_a_scene_of_one_block_is_refused_with_what_would_help():
-    with pytest.raises(UsageError, match="One scene of 20 pixels is too small.*Give a second labelled scene"):
+    with pytest.raises(UsageError, match="one block of 20 x 20 pixels of s0: .* Give labels of a second scene"):
         hold_out([scene(0, side=20)], ["a"], Settings())
 
 

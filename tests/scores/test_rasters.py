@@ -30,8 +30,6 @@ def logits():
         (np.rint(sigmoid(logits()) * 250).astype("uint8"), "auto", {"scale": 0.004}, 0.06),
         (np.rint(sigmoid(logits()) * 10000).astype("uint16"), "auto", {"scale": 0.0001}, 0.01),
         (sigmoid(logits()).astype("float32") * 100, "percent", {}, 1e-4),
-        (sigmoid(logits()).astype("float32") * 100, "auto", {}, 1e-4),
-        (sigmoid(logits()).astype("float32") * 255, "auto", {}, 1e-4),
         (logits(), "logit", {}, 1e-6),
     ],
 )
@@ -58,7 +56,10 @@ def test_infinite_logits_are_scores_of_0_and_1(write):
     assert found[0, 0, :2].tolist() == [LIMIT, -LIMIT]
     assert valid.sum() == valid.size - 1
     _, valid = read(write(values, "b.tif", nodata=-np.inf), "logit")
-    assert not valid[0, 1]
+    assert valid[0, :3].tolist() == [True, False, False]
+    found, valid = read(write(np.full((64, 64), -np.inf, "float32"), "c.tif"), "logit")
+    assert valid.all()
+    assert (found == -LIMIT).all()
 
 
 def test_nodata_nan_and_what_lies_beyond_are_no_scores(write):
@@ -91,8 +92,8 @@ def test_dark_byte_rasters_are_read_like_the_others(write):
     [
         (planted(0)[1], "auto", "is a mask of 0 and 1, not scores"),
         (planted(0)[1] * 255, "auto", "is a mask of 0 and 255, not scores"),
-        (logits(), "auto", "no probability in 0..1, 0..100 or 0..255. They may be logits. Say .* --values unit"),
-        (logits() + 9, "auto", "no probability in 0..1, 0..100 or 0..255. Say .* --values unit"),
+        (logits(), "auto", "no probability in 0..1. They may be logits. Say .* --values unit"),
+        (logits() + 9, "auto", "no probability in 0..1. Say .* --values unit"),
         (np.full((64, 64), np.nan, "float32"), "auto", "holds no valid pixel"),
         (sigmoid(logits()).astype("float32") * 3, "unit", "was read as a probability in 0..1, but holds"),
     ],

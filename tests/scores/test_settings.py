@@ -59,6 +59,7 @@ def test_what_is_told_is_taken():
         ({"validation": 0.6}, "--validation is the share"),
         ({"validation": 1}, "--validation is the share"),
         ({"validation": "east"}, "--validation is a share or a tuple of names"),
+        ({"validation": ["east"]}, "--validation is a share or a tuple of names"),
     ],
 )
 def test_wrong_settings_are_refused(values, message):

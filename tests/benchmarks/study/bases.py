@@ -101,6 +101,8 @@ class BaseLogits:
         self.folds: list[int | None] = [None] * len(roles["train"])
         if self.crossed:
             self.folds = split_folds(roles["train"], FOLDS)
+            if any(item.region.role == "refine" for item in roles["train"]):
+                raise ValueError(f"{data.name} is one scene, of which {base} cannot be cross-fitted")
             self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
         else:
             self.fit = [item for item in roles["train"] if held_out(data, item)]
@@ -125,7 +127,7 @@ class BaseLogits:
             version="1",
             license="Apache-2.0",
             targets={self.data.target: TargetCard()},
-            gsd=(0.8, 1.25),
+            gsd=self.data.gsd,
             network=NetworkCard(
                 architecture=spec.architecture, encoder=spec.encoder, mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)
             ),

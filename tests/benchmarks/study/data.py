@@ -128,8 +128,18 @@ def held_out(data: DataSet, item: CachedRegion) -> bool:
 
 
 def _tiles(items: list[CachedRegion], side: int) -> list[CachedRegion]:
-    """As many whole tiles as there are in regions, around their middle; smaller regions are tiles themselves."""
-    return [tile for item in items for tile in _cut(item, side) if (tile.labels != IGNORE).any()]
+    """As many whole tiles as there are in regions, around their middle; smaller regions are tiles themselves.
+
+    Those without a label that may be used are left out.
+    """
+    return [tile for item in items for tile in _cut(item, side) if _is_labelled(tile)]
+
+
+def _is_labelled(item: CachedRegion) -> bool:
+    known = item.labels[..., 0] != IGNORE
+    for window in item.region.forbidden:
+        known[window.within(Window(0, 0, *known.shape))] = False
+    return bool(known.any())
 
 
 def _cut(item: CachedRegion, side: int) -> Iterator[CachedRegion]:
