@@ -304,9 +304,9 @@ def _print_fit(result: FitResult, as_json: bool) -> None:
         )
         if not gate.enabled:
             lines.append(
-                f"  {name}: the refiner did not gain {LEAST_GAIN:g} over the single threshold, so the gate has disabled "
-                "it: `prngeo refine apply` will write the scores as they are, cut at that threshold, with a correction "
-                "of zero."
+                f"  {name}: the refiner did not gain {LEAST_GAIN:g} over the single threshold, so the gate has "
+                "disabled it: `prngeo refine apply` will write the scores as they are, cut at that threshold, with a "
+                "correction of zero."
             )
     lines.append(
         "  These figures hold for scenes like the ones held out, and only if the segmenter was not trained on the "
