@@ -33,6 +33,7 @@ ABLATIONS = {
     "patch-256": replace(FAST, patch=256),
     "in-sample": replace(FAST, in_sample=True),
     "no-image": replace(FAST, image=False),
+    "weight-0-no-image": replace(FAST, weight=0.0, image=False),
     "window-256": replace(FAST, window=256, batch=32),
     "window-512": replace(FAST, window=512, batch=8),
     "half-resolution": replace(FAST, reduction=2),
