@@ -41,7 +41,7 @@ HAZE = 1.0
 """Its amplitude, see prngeo.synth.make_town."""
 FIELD, WAVELENGTH = 2.0, 200.0
 """Standard deviation of the field of logits, and the distance in pixels over which it changes."""
-PLANTED = Prn(detail=True, window=512, batch=4, steps=800, learning_rate=3e-3, weight=0.0)
+PLANTED = Prn(detail=True, window=512, batch=4, steps=300, learning_rate=3e-3, weight=0.0)
 """Towns cost nothing, so there are many, and more steps."""
 
 
