@@ -200,10 +200,10 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
         return
     figure, grid = plt.subplots(1, len(shifted), figsize=(6 * len(shifted), 3.8), squeeze=False, layout="constrained")
     for axes, (name, rows) in zip(grid[0], shifted.items(), strict=True):
-        for method in METHODS[1:]:
+        for number, method in enumerate(METHODS[1:]):
             known = [(c, rows[f"{method} {c}"]["iou"]) for c in COUNTS if f"{method} {c}" in rows]
             if known:
-                axes.plot(*zip(*known, strict=True), "o-", label=method)
+                axes.plot(*zip(*known, strict=True), "o-", color=f"C{number}", label=method)
         if "base 0" in rows:
             axes.axhline(rows["base 0"]["iou"], color="grey", ls=":", label="base at 0.5")
         axes.set_xscale("log")
