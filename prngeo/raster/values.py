@@ -118,7 +118,7 @@ def find_meaning(
     step = 1.0 if np.dtype(dataset.dtypes[first]).kind in "iu" else 0.0
     if (scale, offset) != (1.0, 0.0) and wanted in ("auto", "unit", "percent", "byte"):
         told = f"a probability, stored with scale {scale:g}"
-        return Meaning("probability", scale, offset, False, told, option, step=step * abs(scale))
+        return Meaning("probability", scale, offset, False, told, option, step=step * abs(scale), masks=masks)
     sample, guessed = _sample(path, dataset, rule), False
     if not sample.size:
         sample = _first_valid(path, what, dataset, rule)
@@ -164,7 +164,7 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
             raise UsageError(_unmarked(what, meaning.option, meaning.masks))
     else:
         low, high = (float(value) * meaning.scale + meaning.offset for value in (values.min(), values.max()))
-        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+        if in_unit(low, high):
             return
     raise UsageError(
         f"{what} was read as {meaning.told}, but holds values from {float(values.min()):g} to "
@@ -173,12 +173,9 @@ def check_values(what: str, values: NDArray[Any], meaning: Meaning) -> None:
     )
 
 
-def in_unit(values: NDArray[Any]) -> bool:
-    """True if floats lie in 0..1 and differ, as probabilities on that scale do; of nothing else it is known."""
-    if values.dtype.kind != "f" or not values.size:
-        return False
-    low, high = float(values.min()), float(values.max())
-    return -OVERSHOOT <= low < high <= 1 + OVERSHOOT
+def in_unit(low: float, high: float) -> bool:
+    """True if values from low to high can be probabilities in 0..1."""
+    return low >= -OVERSHOOT and high <= 1 + OVERSHOOT
 
 
 def on_unit_scale(what: str, known: Values, option: str) -> UsageError:
@@ -215,7 +212,7 @@ def _guess(what: str, sample: NDArray[Any], option: str, masks: bool) -> Literal
     low, high = float(found[0]), float(found[-1])
     shown = f"{what} holds values from {low:g} to {high:g}"
     if sample.dtype.kind == "f":
-        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+        if in_unit(low, high):
             return "unit"
         no = "neither a mask nor a probability" if masks else "no probability"
         logits = " They may be logits." if low < 0 else ""

@@ -118,21 +118,15 @@ def paper_loss(
         Scalar; 0 if nothing is known.
     """
     with torch.autocast(truth.device.type, enabled=False):  # edges of bfloat16 are coarse, and their loss is refused
-        return _paper_loss([logits.float() for logits in branches], truth, pseudo, known, pseudo_weight)
-
-
-def _paper_loss(
-    branches: Sequence[Tensor], truth: Tensor, pseudo: Tensor, known: Tensor, pseudo_weight: float
-) -> Tensor:
-    patch, ground = [], []
-    for logits in branches:
-        probability = logits.sigmoid()
-        edges = F.binary_cross_entropy(edge_map(probability), edge_map(pseudo), reduction="none")
-        patch.append(0.7 * _focal(logits, pseudo) + 0.3 * edges)
-        weight = truth.new_tensor(POSITIVE_WEIGHT)
-        ground.append(F.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none"))
-    loss = pseudo_weight * torch.stack(patch).mean(0) + (1 - pseudo_weight) * torch.stack(ground).mean(0)
-    return (loss * known).sum() / known.sum().clamp(min=1)
+        patch, ground = [], []
+        for logits in (branch.float() for branch in branches):
+            probability = logits.sigmoid()
+            edges = F.binary_cross_entropy(edge_map(probability), edge_map(pseudo), reduction="none")
+            patch.append(0.7 * _focal(logits, pseudo) + 0.3 * edges)
+            weight = truth.new_tensor(POSITIVE_WEIGHT)
+            ground.append(F.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none"))
+        loss = pseudo_weight * torch.stack(patch).mean(0) + (1 - pseudo_weight) * torch.stack(ground).mean(0)
+        return (loss * known).sum() / known.sum().clamp(min=1)
 
 
 def edge_map(probability: Tensor) -> Tensor:

@@ -151,7 +151,9 @@ def apply_arrays(
 
     card = refiner.card
     given = _array(scores, "scores", (2, 3))
-    if values is None and card.values != "unit" and in_unit(given[~np.isnan(given)]):
+    known = given[~np.isnan(given)]
+    guess = values is None and card.values != "unit" and known.dtype.kind == "f" and known.size
+    if guess and known.min() < known.max() and in_unit(known.min(), known.max()):
         raise on_unit_scale("the array of scores", card.values, "values")
     scene = _scene(0, given, None, image, values or card.values)
     classes, bands = len(scene.labels), len(scene.stack) - len(scene.labels)

@@ -73,19 +73,18 @@ class ScoreRaster:
         return None if found is None else math.sqrt(found[0][0] * found[0][1])
 
     def in_unit(self) -> bool:
-        """True if its floats all lie in 0..1, see prngeo.raster.values; reads until one does not."""
+        """True if its floats all lie in 0..1 and differ, as such probabilities do; reads until one does not."""
         first = self.bands[0] - 1
         if np.dtype(self._dataset.dtypes[first]).kind != "f" or self._dataset.scales[first] != 1:
             return False
-        ends: set[float] = set()
+        low, high = math.inf, -math.inf
         for window in blocks(self.grid.extent):
             values, known = self._stored(window)
             if known.any():
-                ends = {*ends, float(values[:, known].min()), float(values[:, known].max())}
-                ends = {min(ends), max(ends)}
-                if len(ends) > 1 and not in_unit(np.array(list(ends))):
+                low, high = min(low, float(values[:, known].min())), max(high, float(values[:, known].max()))
+                if not in_unit(low, high):
                     return False
-        return len(ends) > 1
+        return low < high
 
     def _stored(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """(bands, h, w) as in the file, and (h, w) bool; the window lies inside."""

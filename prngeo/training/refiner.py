@@ -21,7 +21,7 @@ from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime, make_refiner
 from prngeo.progress import Progress, Report
 from prngeo.refine.branches import Refiner
-from prngeo.refine.calibrate import LEAST_GAIN, Histogram, Tuned, tune, verdict
+from prngeo.refine.calibrate import LEAST_GAIN, Histogram, Tuned, beats, tune, verdict
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.pseudo_labels import oracle_counts
 from prngeo.training.base import train_base
@@ -213,7 +213,7 @@ def judge(
 
 def _target(base: Tuned, refined: Tuned, oracle: dict[str, tuple[int, int]]) -> TargetCard:
     note = "mean IoU over validation sources, each at the one threshold tuned on them"
-    if refined.iou <= base.iou:
+    if not beats(refined, base):
         note += f"; PRN did not gain {LEAST_GAIN:g} over it, so it is disabled"
     joint = float(np.mean([oracle[s][0] / oracle[s][1] for s in base.by_source]))
     return verdict(base, refined, joint, note, by_source=True)

@@ -156,6 +156,7 @@ def _cut(item: CachedRegion, side: int) -> Iterator[CachedRegion]:
         common = (window.intersect(place) for window in item.region.forbidden)
         forbidden = tuple(window.moved(-place.row, -place.col) for window in common if not window.is_empty)
         key = f"{item.region.key}-{number}" if counts != [1, 1] else item.region.key
-        region = replace(item.region, key=key, shape=place.shape, window=place, block=block, forbidden=forbidden)
+        window = place.moved(item.region.window.row, item.region.window.col)
+        region = replace(item.region, key=key, shape=place.shape, window=window, block=block, forbidden=forbidden)
         here = slice(place.row, place.row_end), slice(place.col, place.col_end)
         yield CachedRegion(region, item.image[here], item.labels[here])
