@@ -151,7 +151,15 @@ def fit(
             metavar="1|2|4", help="It works at this fraction of the resolution; by the window.", rich_help_panel=REFINER
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the fit.", rich_help_panel=REFINER)] = 400,
+    pseudo_weight: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Share of pseudo-labels in the loss beside the labels; 0 for fast, 0.7 for paper.",
+            rich_help_panel=REFINER,
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the fit.", rich_help_panel=REFINER)] = 800,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides everything random.", rich_help_panel=REFINER)] = 0,
     device: Annotated[
         Device, typer.Option(help="Where it computes; auto takes a GPU if it can.", rich_help_panel=REFINER)
@@ -185,6 +193,7 @@ def fit(
             window=window,
             patch=patch,
             reduction=reduction,
+            pseudo_weight=pseudo_weight,
             steps=steps,
             seed=seed,
             validation=parse_validation(validation),

@@ -23,6 +23,7 @@ class PaperCorrection(nn.Module):
     """
 
     weight_decay = 0.0
+    pseudo_weight = 0.7
 
     def __init__(self, targets: int, patch: int = 64, reduction: int = 4) -> None:
         super().__init__()

@@ -85,14 +85,17 @@ def learn(
         report(Progress(subject.name, "fit", done, settings.steps))
 
     on_step(0)
-    refiner = fit_refiner(refiner_of(card), maps, _options(settings, chosen), torch.device(compute.device), on_step)
+    options = _options(settings, chosen)
+    refiner = fit_refiner(refiner_of(card), maps, options, torch.device(compute.device), on_step)
     _round(refiner)
     report(Progress(subject.name, "judge", 0, 1))
     targets = judge(scenes, holdout.windows, ScoreNetworks(refiner, compute), card, chosen.patch, scratch)
     report(Progress(subject.name, "judge", 1, 1))
     tensors = {f"refiner.{name}": tensor.cpu() for name, tensor in refiner.state_dict().items()}
     known = sum(int((item.labels != IGNORE).any(0).sum()) for item in maps)
-    return card.model_copy(update={"targets": targets, "pixels": known, "pieces": len(maps), "left": left}), tensors
+    fit = card.fit | {"pseudo_weight": options.pseudo_share(refiner)}
+    found = {"fit": fit, "targets": targets, "pixels": known, "pieces": len(maps), "left": left}
+    return card.model_copy(update=found), tensors
 
 
 def _card(
@@ -125,10 +128,15 @@ def _card(
 
 def _options(settings: Settings, chosen: Sizes) -> FitOptions:
     options = FitOptions(
-        window=chosen.window, patch=chosen.patch, steps=settings.steps, batch=chosen.batch, seed=settings.seed
+        window=chosen.window,
+        patch=chosen.patch,
+        pseudo_weight=settings.pseudo_weight,
+        steps=settings.steps,
+        batch=chosen.batch,
+        seed=settings.seed,
     )
-    if settings.variant == "paper":  # losses, pseudo-labels and rate as published
-        return replace(options, pseudo="per_patch", pseudo_weight=0.7, learning_rate=8e-4)
+    if settings.variant == "paper":  # pseudo-labels and rate as published
+        return replace(options, pseudo="per_patch", learning_rate=8e-4)
     return options
 
 

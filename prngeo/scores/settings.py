@@ -26,6 +26,7 @@ class Settings:
         window: side of the refiner's window in pixels, a multiple of 64.
         patch: side of a pseudo-label patch in pixels, and of a local patch of the paper's network.
         reduction: 1, 2 or 4: factor by which the fast network works at lower resolution than the scores.
+        pseudo_weight: share of the pseudo-labels in the loss, 0 to 1, see prngeo.refine.fit.FitOptions.
         steps: optimizer steps.
         seed: decides everything random, what is held out included.
         validation: share of the labelled pixels that is held out, more than 0 and at most 0.5; or patterns of the names
@@ -37,7 +38,8 @@ class Settings:
     window: int | None = None
     patch: int | None = None
     reduction: int | None = None
-    steps: int = 400
+    pseudo_weight: float | None = None
+    steps: int = 800
     seed: int = 0
     validation: float | tuple[str, ...] = 0.25
     device: Device = "auto"
@@ -56,6 +58,8 @@ class Settings:
             raise UsageError(f"--patch is a multiple of 8 pixels, at least 8, got {self.patch}.")
         if self.patch is not None and self.window is not None and self.window % self.patch:
             raise UsageError(f"--patch {self.patch} does not divide --window {self.window}; choose one that does.")
+        if self.pseudo_weight is not None and not 0 <= self.pseudo_weight <= 1:
+            raise UsageError(f"--pseudo-weight is a share from 0 to 1, got {self.pseudo_weight:g}.")
         if self.steps < 1:
             raise UsageError(f"--steps is at least 1, got {self.steps}.")
         if not 0 <= self.seed < 2**32:

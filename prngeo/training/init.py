@@ -154,7 +154,7 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
         crop=crop,
         learning_rate=3e-4 if tuned else 1e-3,
         balance=0.5 if min(facts.share for facts in labels) < RARE else 0.0,
-        refiner_steps=400 if gpu else 200,
+        refiner_steps=800 if gpu else 400,
         folds=folds,
         time=_time(gpu, steps * batch * (crop / 256) ** 2 * (1 + folds)),
     )

@@ -34,7 +34,7 @@ def test_fit_show_and_apply(cli, scores, tmp_path):
     shown = cli("models", "show", prn)
     assert shown.code == 0
     for text in ("a refiner for the scores of a segmenter", "CC0-1.0", "roads", "validation IoU", "0.5 to 0.5 m",
-                 "PRN fast, window 64 px", "8 of 32 blocks", "steps 2"):  # fmt: skip
+                 "PRN fast, window 64 px", "8 of 32 blocks", "steps 2", "pseudo_weight 0.0"):  # fmt: skip
         assert text in shown.out
     assert json.loads(cli("models", "show", prn, "--json").out)["kind"] == "refiner"
     ran = cli("refine", "apply", "--scores", scores, "-m", prn, "-o", tmp_path / "out")
@@ -47,13 +47,16 @@ def test_fit_show_and_apply(cli, scores, tmp_path):
 def test_the_fit_tells_when_the_gate_disables_it(cli, write, tmp_path):  # noqa: F811
     logits, truth = planted(0, 128, bias=0)
     one, other = write(sigmoid(logits).astype("float32"), "a.tif"), write(truth, "b.tif")
-    ran = cli("refine", "fit", "--scores", one, "--labels", other, "-o", tmp_path / "my.prn", *QUICK)
+    ran = cli("refine", "fit", "--scores", one, "--labels", other, "-o", tmp_path / "my.prn", *QUICK,
+              "--pseudo-weight", 0.3)  # fmt: skip
     assert ran.code == 0, ran.err
     assert "did not gain 0.001 over the single threshold, so the gate has disabled it" in ran.err
     ran = cli("refine", "apply", "--scores", one, "-m", tmp_path / "my.prn", "-o", tmp_path / "out")
     assert "warning: The gate has disabled the refiner for objects" in ran.err
     assert "scores as they are" in ran.err
-    assert "off, by the gate" in cli("models", "show", tmp_path / "my.prn").out
+    shown = cli("models", "show", tmp_path / "my.prn").out
+    assert "off, by the gate" in shown
+    assert "pseudo_weight 0.3" in shown
 
 
 def test_results_as_json(cli, scores, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prngeo.errors import PrngeoError
+from prngeo.refine.branches import PaperCorrection
 from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
 from prngeo.refine.network import FastRefiner
 
@@ -35,10 +36,12 @@ def iou(logits, labels):
     return (mask & truth).sum() / (mask | truth).sum()
 
 
-def test_fit_corrects_a_regional_bias_on_a_map_it_has_not_seen():
+@pytest.mark.parametrize("weight", [None, 0.5])
+def test_fit_corrects_a_regional_bias_on_a_map_it_has_not_seen(weight):
+    """With ground truth alone, and with pseudo-labels beside it."""
     torch.manual_seed(0)
     refiner = FastRefiner(1, 1, width=8)
-    options = FitOptions(window=SIZE, patch=32, steps=60, batch=4, learning_rate=1e-2)
+    options = FitOptions(window=SIZE, patch=32, pseudo_weight=weight, steps=60, batch=4, learning_rate=1e-2)
     fit_refiner(refiner, [planted(seed, 3.0) for seed in range(6)], options, torch.device("cpu"))
     unseen = planted(101, 3.0)
     with torch.inference_mode():
@@ -51,6 +54,28 @@ def test_fit_corrects_a_regional_bias_on_a_map_it_has_not_seen():
     base = unseen.logits.astype(np.float32)
     assert iou(base, unseen.labels) < 0.75
     assert iou(base + correction[0].numpy(), unseen.labels) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("refiner", "given", "used"),
+    [
+        (FastRefiner(1, 1, width=2), None, 0.0),
+        (FastRefiner(1, 1, width=2), 0.3, 0.3),
+        (PaperCorrection(1, 32), None, 0.7),
+        (PaperCorrection(1, 32), 0.0, 0.0),
+    ],
+)
+def test_pseudo_labels_weigh_as_told_or_as_the_variant_was_published_or_measured(monkeypatch, refiner, given, used):
+    seen = []
+
+    def loss(self, batch, weight):
+        seen.append(weight)
+        return sum(parameter.sum() for parameter in self.parameters()) * 0.0
+
+    monkeypatch.setattr(type(refiner), "loss", loss)
+    options = FitOptions(window=64, patch=32, pseudo_weight=given, steps=2)
+    fit_refiner(refiner, [planted(0, 3.0)], options, torch.device("cpu"))
+    assert seen == [used, used]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])

@@ -53,6 +53,8 @@ def test_what_is_told_is_taken():
         ({"patch": 12}, "--patch is a multiple of 8"),
         ({"patch": 48, "window": 64}, "--patch 48 does not divide --window 64"),
         ({"steps": 0}, "--steps is at least 1"),
+        ({"pseudo_weight": 1.5}, "--pseudo-weight is a share from 0 to 1, got 1.5"),
+        ({"pseudo_weight": -0.1}, "--pseudo-weight is a share from 0 to 1"),
         ({"seed": -1}, "--seed is a whole number from 0 to"),
         ({"seed": 2**32}, "--seed is a whole number from 0 to"),
         ({"validation": 0.0}, "--validation is the share"),

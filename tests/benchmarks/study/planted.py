@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from prngeo.models.bundle import open_bundle
 from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime
 from prngeo.refine.fit import LogitMap
-from prngeo.synth import make_town
+from prngeo.synth import Town, make_town
 from prngeo.synth.fields import smooth_noise
 from prngeo.tiling.grid import Window
 from prngeo.training.logits import as_map, region_logits
@@ -115,8 +116,13 @@ def run(target: str, kind: str, settings: Prn, work: Path, compute: Compute) -> 
     logger.info("planted bias: %s", {key: result[key] for key in ("target", "biased", "refined", "unbiased", "share")})
 
 
+@lru_cache(maxsize=len(FIT) + len(TEST))
+def _made(seed: int, bias: float) -> Town:
+    return make_town(SIZE, GSD, seed, bias)
+
+
 def _town(seed: int, bias: float, target: str) -> CachedRegion:
-    town = make_town(SIZE, GSD, seed, bias)
+    town = _made(seed, bias)
     image = np.concatenate([np.moveaxis(town.image, 0, -1), np.full((SIZE, SIZE, 1), 255, np.uint8)], -1)
     whole = Window(0, 0, SIZE, SIZE)
     region = Region(str(seed), "towns", "train", (GSD, GSD), (SIZE, SIZE), (target,), f"town {seed}", whole)

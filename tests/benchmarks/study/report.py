@@ -142,10 +142,10 @@ def _ablations(results: dict[str, dict]) -> str:
     if not names:
         return MISSING + "\n"
     lines = ["| change | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for change in ("", *ABLATIONS):
-        row = f"fast {change}".strip()
+    for change in ABLATIONS:
+        row = f"fast {change}"
         cells = [_gain(results[name][row]) if row in results[name] else MISSING for name in names]
-        lines.append(f"| {change or 'none'} | " + " | ".join(cells) + " |")
+        lines.append(f"| {'none' if change == 'short' else change} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -41,9 +41,14 @@ from study.scoring import Prediction, keep
 logger = logging.getLogger(__name__)
 
 COUNTS = (2, 4, 8, 20, 36)
-METHODS = ("base", "tuned", "prn", "prn no-image", "fine-tuned", "both")
-SHIFTED = Prn(steps=0, detail=True, window=512, batch=2, learning_rate=2e-3)
+SHIFTED = Prn(steps=0, detail=True, window=512, batch=2, learning_rate=2e-3, weight=0.0)
 """Of large tiles; the steps follow from the seconds."""
+PRNS = {
+    "prn": SHIFTED,
+    "prn no-image": replace(SHIFTED, image=False),
+    "prn half-resolution": replace(SHIFTED, reduction=2, window=256, batch=4),
+}
+METHODS = ("base", "tuned", *PRNS, "fine-tuned", "both")
 PROBE = 4
 """Steps that tell how long one takes."""
 
@@ -73,12 +78,12 @@ class Shift:
         """Of the base's logits."""
         return list(self.base.card.targets).index(self.tiles[0].region.targets[0])
 
-    @property
-    def settings(self) -> Prn:
+    def settings(self, method: str) -> Prn:
         """Of PRN, for the size of the tiles: many small steps, as time is short."""
+        chosen = PRNS.get(method, SHIFTED)
         side = max(max(item.region.shape) for item in self.tiles)
-        side = min(side + -side % 64, SHIFTED.window)
-        return replace(SHIFTED, window=side, patch=side // 8, batch=SHIFTED.batch * (SHIFTED.window // side) ** 2)
+        side = min(side + -side % 64, chosen.window)
+        return replace(chosen, window=side, patch=side // 8, batch=chosen.batch * (chosen.window // side) ** 2)
 
     def run(self, method: str, count: int) -> None:
         """Compute a result if it is missing; with more tiles than there are, nothing."""
@@ -99,12 +104,12 @@ class Shift:
         if method in ("fine-tuned", "both"):
             share = 0.5 if method == "both" else 1.0
             bundle, notes["base_steps"] = self._fine_tuned(tiles, share * self.seconds)
-        mine, test = self._maps(bundle, tiles), self._maps(bundle, self.test)
+        settings = self.settings(method)
+        mine, test = (self._maps(bundle, part, settings.reduction) for part in (tiles, self.test))
         if method == "base":
             return at(base_logits(test), 1.0, 0.5), notes
         fitted, refined = base_logits(mine), base_logits(test)
-        if method in ("prn", "prn no-image", "both"):
-            settings = replace(self.settings, image=method != "prn no-image")
+        if method in PRNS or method == "both":
             device = torch.device(self.compute.device)
             step = self._time(lambda: prn.fit(replace(settings, steps=PROBE), mine, device)) / PROBE
             settings = replace(settings, steps=max(PROBE, round(share * self.seconds / step)))
@@ -115,7 +120,7 @@ class Shift:
         notes |= {"temperature": found.temperature, "threshold": found.threshold}
         return at(refined, found.temperature, found.threshold), notes
 
-    def _maps(self, bundle: Bundle, items: Sequence[CachedRegion]) -> list[LogitMap]:
+    def _maps(self, bundle: Bundle, items: Sequence[CachedRegion], reduction: int) -> list[LogitMap]:
         runtime = Runtime(bundle, self.compute)
         found = []
         for item in items:
@@ -124,7 +129,7 @@ class Shift:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 logits = region_logits(item, runtime, bundle.card, refine=False).base
                 np.save(path, logits[self.channel : self.channel + 1].astype(np.float16))
-            found.append(as_map(item, np.load(path), SHIFTED.reduction))
+            found.append(as_map(item, np.load(path), reduction))
         return found
 
     def _fine_tuned(self, tiles: Sequence[CachedRegion], seconds: float) -> tuple[Bundle, int]:
