@@ -222,7 +222,7 @@ class RefinerTraining(_Section):
         float | None,
         Field(ge=0, le=1, description="share of pseudo-labels in the loss; null: 0 for fast, 0.7 for paper"),
     ] = None
-    steps: Annotated[int, Field(ge=1)] = 800
+    steps: Annotated[int | None, Field(ge=1, description="null goes by the labels, at most 800")] = None
     batch: Annotated[int, Field(ge=1)] = 2
     learning_rate: Positive = 1e-3
 

@@ -159,7 +159,10 @@ def fit(
             rich_help_panel=REFINER,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the fit.", rich_help_panel=REFINER)] = 800,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps of the fit; by the labels, at most 800.", rich_help_panel=REFINER),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides everything random.", rich_help_panel=REFINER)] = 0,
     device: Annotated[
         Device, typer.Option(help="Where it computes; auto takes a GPU if it can.", rich_help_panel=REFINER)

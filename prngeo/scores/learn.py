@@ -81,11 +81,13 @@ def learn(
     compute = choose_compute(settings.device)
     torch.manual_seed(settings.seed)
 
+    options = _options(settings, chosen)
+    steps = options.steps_for(maps)
+
     def on_step(done: int) -> None:
-        report(Progress(subject.name, "fit", done, settings.steps))
+        report(Progress(subject.name, "fit", done, steps))
 
     on_step(0)
-    options = _options(settings, chosen)
     refiner = fit_refiner(refiner_of(card), maps, options, torch.device(compute.device), on_step)
     _round(refiner)
     report(Progress(subject.name, "judge", 0, 1))
@@ -93,7 +95,7 @@ def learn(
     report(Progress(subject.name, "judge", 1, 1))
     tensors = {f"refiner.{name}": tensor.cpu() for name, tensor in refiner.state_dict().items()}
     known = sum(int((item.labels != IGNORE).any(0).sum()) for item in maps)
-    fit = card.fit | {"pseudo_weight": options.pseudo_share(refiner)}
+    fit = card.fit | {"pseudo_weight": options.pseudo_share(refiner), "steps": steps}
     found = {"fit": fit, "targets": targets, "pixels": known, "pieces": len(maps), "left": left}
     return card.model_copy(update=found), tensors
 

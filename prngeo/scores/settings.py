@@ -27,7 +27,7 @@ class Settings:
         patch: side of a pseudo-label patch in pixels, and of a local patch of the paper's network.
         reduction: 1, 2 or 4: factor by which the fast network works at lower resolution than the scores.
         pseudo_weight: share of the pseudo-labels in the loss, 0 to 1, see prngeo.refine.fit.FitOptions.
-        steps: optimizer steps.
+        steps: optimizer steps; None goes by the labels, likewise.
         seed: decides everything random, what is held out included.
         validation: share of the labelled pixels that is held out, more than 0 and at most 0.5; or patterns of the names
             of scenes that are held out as a whole.
@@ -39,7 +39,7 @@ class Settings:
     patch: int | None = None
     reduction: int | None = None
     pseudo_weight: float | None = None
-    steps: int = 800
+    steps: int | None = None
     seed: int = 0
     validation: float | tuple[str, ...] = 0.25
     device: Device = "auto"
@@ -60,7 +60,7 @@ class Settings:
             raise UsageError(f"--patch {self.patch} does not divide --window {self.window}; choose one that does.")
         if self.pseudo_weight is not None and not 0 <= self.pseudo_weight <= 1:
             raise UsageError(f"--pseudo-weight is a share from 0 to 1, got {self.pseudo_weight:g}.")
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps is at least 1, got {self.steps}.")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed is a whole number from 0 to {2**32 - 1}, got {self.seed}.")

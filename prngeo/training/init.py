@@ -112,7 +112,6 @@ class Plan:
         crop: pixels.
         learning_rate: of the base network.
         balance: share of crops around a target's pixels.
-        refiner_steps: of PRN.
         folds: of the cross-fitting.
         time: how long training takes, in words.
     """
@@ -126,7 +125,6 @@ class Plan:
     crop: int
     learning_rate: float
     balance: float
-    refiner_steps: int
     folds: int
     time: str
 
@@ -154,7 +152,6 @@ def _plan(scenes: Scenes, labels: Sequence[LabelFacts]) -> Plan:
         crop=crop,
         learning_rate=3e-4 if tuned else 1e-3,
         balance=0.5 if min(facts.share for facts in labels) < RARE else 0.0,
-        refiner_steps=800 if gpu else 400,
         folds=folds,
         time=_time(gpu, steps * batch * (crop / 256) ** 2 * (1 + folds)),
     )
@@ -335,7 +332,6 @@ def _training(plan: Plan) -> Iterator[str]:
     yield _key("window", max(256, 2 * plan.tile), "what it sees at once, in pixels", 1)
     yield _key("overlap", max(256, 2 * plan.tile) // 4, "pixels by which neighboring windows overlap", 1)
     yield _key("patch", min(128, max(64, plan.tile // 2)), "pixels that share a bias", 1)
-    yield _key("steps", plan.refiner_steps, "of its training", 1)
 
 
 def _key(key: str, value: Any, comment: str, level: int = 0) -> str:

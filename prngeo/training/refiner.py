@@ -117,8 +117,10 @@ def trained_refiner(
         seed=config.seed,
     )
 
+    steps = options.steps_for(maps)
+
     def on_step(done: int) -> None:
-        report(Progress(config.name, "refiner", done, settings.steps))
+        report(Progress(config.name, "refiner", done, steps))
 
     rows: list[tuple[int, float]] = []
 

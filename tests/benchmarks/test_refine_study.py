@@ -44,7 +44,8 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(refine_study, "COUNTS", (2,))
     monkeypatch.setattr(refine_study, "BANEPA", False)
     monkeypatch.setattr(refine_study, "PLANTED", fast)
-    monkeypatch.setattr(shift, "SHIFTED", replace(shift.SHIFTED, window=128, width=4))
+    tiny = {name: replace(one, window=128, width=4) for name, one in shift.PRNS.items()}
+    monkeypatch.setattr(shift, "PRNS", tiny)
     monkeypatch.setattr(shift, "PROBE", 1)
     monkeypatch.setattr(planted, "SIZE", 128)
     monkeypatch.setattr(planted, "FIT", range(2))
@@ -71,7 +72,7 @@ def test_every_part_gives_its_rows_and_what_is_there_is_not_computed_again(toy, 
     assert own["tuned"]["gain"] == 0
     assert own["oracle joint"]["iou"] >= max(own["tuned"]["iou"], own["oracle per_patch"]["iou"])
     (shifted,) = first["shift"].values()
-    assert {"base 0", "tuned 2", "prn 2", "fine-tuned 2", "both 2"} <= set(shifted)
+    assert {"base 0", "tuned 2", "prn 2", "prn half-resolution 2", "fine-tuned 2", "both 2"} <= set(shifted)
     assert {row["target"] for row in first["planted"]} == {"buildings", "roads"}
     assert {"gains.png", "shift.png", "tables.md"} <= {path.name for path in Path("examples/refine_study").iterdir()}
     monkeypatch.setattr(bases, "train_base", lambda *_: pytest.fail("trained again"))

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prngeo.errors import PrngeoError
 from prngeo.refine.branches import PaperCorrection
-from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
+from prngeo.refine.fit import PASSES, STEPS, FitOptions, LogitMap, fit_refiner
 from prngeo.refine.network import FastRefiner
 
 SIZE = 128
@@ -143,3 +145,32 @@ def test_out_of_memory_halves_the_batch_once(monkeypatch, most):
     with pytest.raises(PrngeoError, match=r"refiner\.batch"):
         fit_refiner(FastRefiner(1, 1, width=2), maps, options, device)
     assert sizes == [2, 1]
+
+
+@given(sides=st.lists(st.integers(8, 40), min_size=1, max_size=5), batch=st.integers(1, 4), known=st.floats(0.3, 1))
+def test_steps_go_by_the_labels(sides, batch, known):
+    """Every labelled pixel is drawn about PASSES times, but no more steps are taken than STEPS."""
+    maps = []
+    for number, side in enumerate(sides):
+        shape = 4 * side, 4 * side
+        labels = np.where(np.random.default_rng(number).uniform(size=(1, *shape)) < known, 0, 255).astype(np.uint8)
+        small = np.zeros((side, side), np.float16)
+        maps.append(LogitMap("s", np.zeros((1, *shape), np.float16), small[None], small, labels))
+    window = 64
+    steps = FitOptions(window=window, batch=batch).steps_for(maps)
+    drawn = batch * np.mean([min(window, 4 * side) ** 2 for side in sides])
+    passes = steps * drawn / sum((4 * side) ** 2 for side in sides)
+    assert 1 <= steps <= STEPS
+    assert steps == STEPS or PASSES <= passes < PASSES + drawn
+    assert FitOptions(window=window, batch=batch, steps=7).steps_for(maps) == 7
+
+
+def test_the_steps_of_sparse_labels_go_by_what_is_labelled():
+    def sparse(side):
+        labels = np.full((1, 1024, 1024), 255, np.uint8)
+        labels[:, :side, :side] = 0
+        small = np.zeros((256, 256), np.float16)
+        return LogitMap("s", np.zeros((1, 1024, 1024), np.float16), small[None], small, labels)
+
+    steps = [FitOptions(window=256).steps_for([sparse(side)]) for side in (64, 128, 512, 1024)]
+    assert steps == [19, 75, 480, 480]

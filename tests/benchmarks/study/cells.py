@@ -20,9 +20,9 @@ from study.scoring import Prediction, keep
 
 logger = logging.getLogger(__name__)
 
-FAST = Prn(detail=True, steps=800, weight=0.0)
+FAST = Prn(detail=True, weight=0.0)
 SHORT = replace(FAST, steps=200, weight=0.5)
-"""What ablations start from: a quarter of the steps, and pseudo-labels."""
+"""What ablations start from: few steps, and pseudo-labels."""
 PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=80, batch=1, learning_rate=8e-4)
 ABLATIONS = {
     "short": SHORT,
@@ -149,6 +149,7 @@ class Cells:
         tile = _crop(test[0], 512, settings.reduction)
         notes: dict[str, object] = {
             **asdict(settings),
+            "steps": settings.options().steps_for(fit),
             "temperature": judged.temperature,
             "threshold": judged.threshold,
             "validation_base": plainly.iou,

@@ -37,7 +37,7 @@ class Prn:
     patch: int = 128
     pseudo: str = "joint"
     weight: float = 0.5
-    steps: int = 300
+    steps: int | None = None
     batch: int = 2
     learning_rate: float = 1e-3
     seed: int = 0

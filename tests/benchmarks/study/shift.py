@@ -41,8 +41,8 @@ from study.scoring import Prediction, keep
 logger = logging.getLogger(__name__)
 
 COUNTS = (2, 4, 8, 20, 36)
-SHIFTED = Prn(steps=0, detail=True, window=512, batch=2, learning_rate=2e-3, weight=0.0)
-"""Of large tiles; the steps follow from the seconds."""
+SHIFTED = Prn(detail=True, window=512, batch=2, learning_rate=2e-3, weight=0.0)
+"""Of large tiles; the steps follow from the seconds, or are as many as labels allow, if these are fewer."""
 PRNS = {
     "prn": SHIFTED,
     "prn no-image": replace(SHIFTED, image=False),
@@ -80,7 +80,7 @@ class Shift:
 
     def settings(self, method: str) -> Prn:
         """Of PRN, for the size of the tiles: many small steps, as time is short."""
-        chosen = PRNS.get(method, SHIFTED)
+        chosen = PRNS.get(method, PRNS["prn"])
         side = max(max(item.region.shape) for item in self.tiles)
         side = min(side + -side % 64, chosen.window)
         return replace(chosen, window=side, patch=side // 8, batch=chosen.batch * (chosen.window // side) ** 2)
@@ -112,7 +112,8 @@ class Shift:
         if method in PRNS or method == "both":
             device = torch.device(self.compute.device)
             step = self._time(lambda: prn.fit(replace(settings, steps=PROBE), mine, device)) / PROBE
-            settings = replace(settings, steps=max(PROBE, round(share * self.seconds / step)))
+            most = settings.options().steps_for(mine)
+            settings = replace(settings, steps=min(most, max(PROBE, round(share * self.seconds / step))))
             notes["prn_steps"] = settings.steps
             refiner, _ = prn.fit(settings, mine, device)
             fitted, refined = ([prn.refine(settings, refiner, tile, device) for tile in part] for part in (mine, test))
