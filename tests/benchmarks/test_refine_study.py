@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prngeo.synth import write_town
@@ -12,7 +13,7 @@ from prngeo.synth import write_town
 sys.path.insert(0, str(Path(__file__).parent))
 
 import refine_study
-from study import bases, cells, data, planted, report, shift
+from study import bases, cells, data, planted, report, scoring, shift
 
 
 @pytest.fixture
@@ -112,3 +113,10 @@ def test_what_is_missing_is_shown_as_missing(toy):
     results = toy("--parts", "cells", "--rows", "base", "tuned")
     assert set(results["own_region"]["toy / small"]) == {"base", "tuned"}
     assert "| **PRN paper** | missing |" in Path("examples/refine_study/tables.md").read_text()
+
+
+@pytest.mark.parametrize("other", [np.ones(3), np.full(2, 2.0)])
+def test_results_of_different_tiles_are_not_compared(other):
+    mine, reference = (dict.fromkeys(("tp", "fp", "fn", "tn"), sizes) for sizes in (np.ones(2), other))
+    with pytest.raises(ValueError, match="different test tiles"):
+        scoring.summary(mine, reference)

@@ -70,7 +70,14 @@ def metrics(counts: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def summary(mine: Table, reference: Table) -> dict[str, object]:
-    """Figures of a method, and what it gains over a reference on the same tiles, with 95 % intervals."""
+    """Figures of a method, and what it gains over a reference on the same tiles, with 95 % intervals.
+
+    Raises:
+        ValueError: they are of different tiles.
+    """
+    known = [counts["tp"] + counts["fp"] + counts["fn"] + counts["tn"] for counts in (mine, reference)]
+    if not np.array_equal(*known):
+        raise ValueError("results of different test tiles are compared: remove those of the older tiles, run again")
     values = {name: float(value) for name, value in metrics(pooled(mine)).items()}
     per_tile = ratio(mine["tp"], mine["tp"] + mine["fp"] + mine["fn"])
     ranges = intervals(mine, metrics)
