@@ -46,7 +46,7 @@ SHIFTED = Prn(detail=True, window=512, batch=2, learning_rate=2e-3, weight=0.0)
 PRNS = {
     "prn": SHIFTED,
     "prn no-image": replace(SHIFTED, image=False),
-    "prn half-resolution": replace(SHIFTED, reduction=2, window=256, batch=4),
+    "prn half-resolution": replace(SHIFTED, reduction=2, width=8, window=256, batch=4),
 }
 METHODS = ("base", "tuned", *PRNS, "fine-tuned", "both")
 PROBE = 4
