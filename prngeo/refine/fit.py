@@ -86,10 +86,14 @@ class FitOptions:
         if self.steps is not None:
             return self.steps
         shapes = np.array([item.labels.shape[1:] for item in maps])
-        labelled = sum(int(np.count_nonzero((item.labels != IGNORE).any(0))) for item in maps)
-        ground = min(float(shapes.prod(1).sum()), labelled / LEAST_KNOWN)
+        ground = min(float(shapes.prod(1).sum()), labelled_pixels(maps) / LEAST_KNOWN)
         drawn = self.batch * float(np.minimum(shapes, self.window).prod(1).mean())
         return min(STEPS, max(1, math.ceil(PASSES * ground / drawn)))
+
+
+def labelled_pixels(maps: Sequence[LogitMap]) -> int:
+    """Pixels with a label of at least one target."""
+    return sum(int(np.count_nonzero((item.labels != IGNORE).any(0))) for item in maps)
 
 
 def fit_refiner(
@@ -126,6 +130,7 @@ def fit_refiner(
         optimizer, options.learning_rate, total_steps=steps, pct_start=warm_up
     )
     weight = options.pseudo_share(refiner)
+    # Without weight no loss reads them, so that any labels will do.
     pseudo = [_pseudo(item, options.patch, options.pseudo == "joint") if weight else item.labels for item in maps]
     # Windows begin where patches do, so that a local branch cuts them as pseudo-labels were cut.
     every = math.lcm(options.patch, refiner.reduction)

@@ -133,7 +133,7 @@ class FastRefiner(nn.Module):
         for up, skip in zip(self.up, reversed(skips), strict=True):
             enlarged = F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
             features = up(torch.cat([enlarged, skip], 1))
-        # Few channels are enlarged a planes' way four times faster than with channels last.
+        # Bilinear upsampling of so few channels is four times faster on planes than with channels last.
         gain_and_bias = self.head(features).float().contiguous(memory_format=torch.contiguous_format)
         gain_and_bias = F.interpolate(
             gain_and_bias, scale_factor=float(self.reduction), mode="bilinear", align_corners=False

@@ -18,7 +18,7 @@ from prngeo.models.card import PrnCard, RefinerCard, ScoreValues, TargetCard
 from prngeo.models.devices import choose_compute
 from prngeo.progress import Progress, Report
 from prngeo.refine.branches import Refiner
-from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner
+from prngeo.refine.fit import FitOptions, LogitMap, fit_refiner, labelled_pixels
 from prngeo.scores.holdout import Holdout, hold_out
 from prngeo.scores.judge import judge
 from prngeo.scores.refining import ScoreNetworks, refiner_of
@@ -83,6 +83,7 @@ def learn(
 
     options = _options(settings, chosen)
     steps = options.steps_for(maps)
+    options = replace(options, steps=steps)
 
     def on_step(done: int) -> None:
         report(Progress(subject.name, "fit", done, steps))
@@ -94,9 +95,8 @@ def learn(
     targets = judge(scenes, holdout.windows, ScoreNetworks(refiner, compute), card, chosen.patch, scratch)
     report(Progress(subject.name, "judge", 1, 1))
     tensors = {f"refiner.{name}": tensor.cpu() for name, tensor in refiner.state_dict().items()}
-    known = sum(int((item.labels != IGNORE).any(0).sum()) for item in maps)
     fit = card.fit | {"pseudo_weight": options.pseudo_share(refiner), "steps": steps}
-    found = {"fit": fit, "targets": targets, "pixels": known, "pieces": len(maps), "left": left}
+    found = {"fit": fit, "targets": targets, "pixels": labelled_pixels(maps), "pieces": len(maps), "left": left}
     return card.model_copy(update=found), tensors
 
 

@@ -6,6 +6,7 @@ import csv
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,6 @@ def trained_refiner(
         learning_rate=settings.learning_rate,
         seed=config.seed,
     )
-
     steps = options.steps_for(maps)
 
     def on_step(done: int) -> None:
@@ -128,7 +128,8 @@ def trained_refiner(
         rows.append((step, loss))
         _write_rows(folder / FOLDER / "refiner.csv", rows)
 
-    fit_refiner(refiner, maps, options, torch.device(compute.device), on_step, on_loss)
+    told = replace(options, steps=steps)
+    fit_refiner(refiner, maps, told, torch.device(compute.device), on_step, on_loss)
     refuse_broken(refiner, "refiner", "refiner.learning_rate", settings.learning_rate)
     with whole(finished) as partial:
         torch.save(refiner.state_dict(), partial)
