@@ -87,8 +87,16 @@ def test_out_of_fold_logits_come_from_networks_that_did_not_see_the_block(toy, t
     monkeypatch.setattr(bases, "train_base", lambda config, regions, *more: seen.append(
         {item.region.block for item in regions}
     ) or original(config, regions, *more))  # fmt: skip
-    toy("--parts", "cells", "--rows", "tuned")
+    toy("--parts", "cells", "--rows", "fast")
     assert sorted(map(sorted, seen)) == [["area0"], ["area0", "area1"], ["area1"]]
+
+
+def test_a_cross_fitted_prn_is_judged_in_more_than_one_place(toy):
+    sizes = {
+        name: tuple(cell["base"]["notes"][f"{role}_tiles"] for role in ("fit", "validation"))
+        for name, cell in toy("--parts", "cells", "--rows", "base", "tuned")["own_region"].items()
+    }
+    assert sizes == {"toy / small": (2, 4), "toy / embedded": (2, 2)}
 
 
 def test_figures_of_bases_that_the_working_folder_does_not_know_stay(toy, tmp_path):

@@ -73,6 +73,9 @@ class Schedule:
 class BaseLogits:
     """Logits of one base network on one data set, kept in a folder.
 
+    PRN is fitted on the tiles `fit` and judged on those of `validation`. If the latter are of one place, that of a
+    cross-fitted base is judged on the first block of training tiles, too: thresholds differ between places.
+
     Args:
         data: the data set.
         base: name of the base.
@@ -97,6 +100,7 @@ class BaseLogits:
         self.schedule = schedule
         self.folder = work / "bases" / data.name / base
         self.roles = roles
+        self.validation = roles["validation"]
         self.crossed = base != EMBEDDED and BASES[base].weights != EMBEDDED
         self.folds: list[int | None] = [None] * len(roles["train"])
         if self.crossed:
@@ -104,6 +108,10 @@ class BaseLogits:
             if any(item.region.role == "refine" for item in roles["train"]):
                 raise ValueError(f"{data.name} is one scene, of which {base} cannot be cross-fitted")
             self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
+            if len({item.region.block for item in self.validation}) == 1:
+                judged = min(item.region.block for item in self.fit)
+                self.validation = [*self.validation, *(item for item in self.fit if item.region.block == judged)]
+                self.fit = [item for item in self.fit if item.region.block != judged]
         else:
             self.fit = [item for item in roles["train"] if held_out(data, item)]
 

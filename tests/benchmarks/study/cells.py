@@ -62,7 +62,7 @@ class Cells:
         self.device = device
 
     def _tiles(self, role: str, reduction: int = 4, in_sample: bool = False) -> list[LogitMap]:
-        items = self.logits.fit if role == "fit" else self.logits.roles[role]
+        items = {"fit": self.logits.fit, "validation": self.logits.validation}.get(role) or self.logits.roles[role]
         return prn.maps(items, self.logits.of(items, in_sample), reduction)
 
     @cached_property
