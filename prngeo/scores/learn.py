@@ -116,6 +116,7 @@ def _card(
             window=chosen.window,
             overlap=chosen.overlap,
             reduction=chosen.reduction,
+            width=chosen.width,
             use_image=subject.image_bands > 0,
             detail=settings.variant == "fast",
             patch=chosen.patch if settings.variant == "paper" else 64,

@@ -82,6 +82,7 @@ class Sizes:
         overlap: of neighboring windows.
         patch: side of a pseudo-label patch.
         reduction: see `Settings`.
+        width: channels of the fast network's first level.
         batch: windows a step.
     """
 
@@ -89,6 +90,7 @@ class Sizes:
     overlap: int
     patch: int
     reduction: Literal[1, 2, 4]
+    width: int
     batch: int
 
 
@@ -97,7 +99,8 @@ def sizes(settings: Settings, shapes: Iterable[tuple[int, int]]) -> Sizes:
 
     The window is the smallest multiple of 64 that holds the largest scene, at most 1024. Windows step by three quarters
     of it; those of the paper's network by whole patches, so that all patches lie on one grid. The patch is an eighth of
-    the window. The reduction is 4 from 256 px on, 2 from 128 px on. Smaller windows come in larger batches.
+    the window. The reduction is 4 from 256 px on, 2 from 128 px on; at 2, half as many channels were as good in a third
+    of the time (examples/refine_study). Smaller windows come in larger batches.
 
     Args:
         settings: of the fit.
@@ -117,7 +120,8 @@ def sizes(settings: Settings, shapes: Iterable[tuple[int, int]]) -> Sizes:
     step = window * 3 // 4
     if settings.variant == "paper":
         step = max(patch, step // patch * patch)
-    return Sizes(window, window - step, patch, reduction, batch=max(2, min(8, 2 * (1024 // window))))
+    batch = max(2, min(8, 2 * (1024 // window)))
+    return Sizes(window, window - step, patch, reduction, 8 if reduction == 2 else 16, batch)
 
 
 def parse_validation(text: str) -> float | tuple[str, ...]:

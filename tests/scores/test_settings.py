@@ -29,6 +29,7 @@ def test_chosen_sizes_suit_every_refiner(shapes, variant, told):
         window=chosen.window,
         overlap=chosen.overlap,
         reduction=chosen.reduction,
+        width=chosen.width,
         patch=chosen.patch,
     )
     assert told[0] or chosen.window == 1024 or chosen.window >= max(map(max, shapes))
@@ -40,6 +41,11 @@ def test_chosen_sizes_suit_every_refiner(shapes, variant, told):
 def test_what_is_told_is_taken():
     chosen = sizes(Settings(window=256, patch=64, reduction=2), [(5000, 5000)])
     assert (chosen.window, chosen.patch, chosen.reduction, chosen.overlap) == (256, 64, 2, 64)
+
+
+@pytest.mark.parametrize(("reduction", "width"), [(1, 16), (2, 8), (4, 16)])
+def test_half_the_resolution_has_half_the_channels(reduction, width):
+    assert sizes(Settings(reduction=reduction), [(300, 300)]).width == width
 
 
 @pytest.mark.parametrize(
