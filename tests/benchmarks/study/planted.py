@@ -42,8 +42,9 @@ HAZE = 1.0
 """Its amplitude, see prngeo.synth.make_town."""
 FIELD, WAVELENGTH = 2.0, 200.0
 """Standard deviation of the field of logits, and the distance in pixels over which it changes."""
-PLANTED = Prn(detail=True, window=512, batch=4, steps=300, learning_rate=3e-3, weight=0.0)
-"""Towns cost nothing, so there are many, and more steps."""
+FIELDS = 4
+"""Every town that PRN is fitted on is seen with so many."""
+PLANTED = Prn(detail=True, window=512, batch=4, steps=800, learning_rate=3e-3, weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Planted:
         """IoUs and the share that is won back."""
         device = torch.device(self.compute.device)
         fit, test, plain_fit, plain = (
-            self._maps(seeds, kind) for seeds, kind in ((FIT, self.kind), (TEST, self.kind), (FIT, ""), (TEST, ""))
+            self._maps(seeds, kind, fields)
+            for seeds, kind, fields in ((FIT, self.kind, FIELDS), (TEST, self.kind, 1), (FIT, "", 1), (TEST, "", 1))
         )
         refiner, seconds = prn.fit(self.settings, fit, device)
         known, refined = ([prn.refine(self.settings, refiner, tile, device) for tile in part] for part in (fit, test))
@@ -84,7 +86,7 @@ class Planted:
             "fit_towns": len(FIT), "test_towns": len(TEST), "settings": asdict(self.settings),
         }  # fmt: skip
 
-    def _maps(self, seeds: Sequence[int], kind: str) -> list[LogitMap]:
+    def _maps(self, seeds: Sequence[int], kind: str, fields: int) -> list[LogitMap]:
         bias = HAZE if kind == "haze" else 0.0
         bundle = open_bundle()
         channel = list(bundle.card.targets).index(self.target)
@@ -98,11 +100,15 @@ class Planted:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.save(path, region_logits(item, runtime, bundle.card, refine=False).base.astype(np.float16))
             logits = np.load(path)[channel : channel + 1].astype(np.float32)
-            if kind == "logits":
-                at = np.arange(SIZE, dtype=float)
-                logits += FIELD * smooth_noise(at, at, WAVELENGTH, seed)
-            found.append(as_map(item, logits, self.settings.reduction))
+            found += [as_map(item, one, self.settings.reduction) for one in self._biased(logits, kind, seed, fields)]
         return found
+
+    @staticmethod
+    def _biased(logits: np.ndarray, kind: str, seed: int, fields: int) -> list[np.ndarray]:
+        if kind != "logits":
+            return [logits]
+        at = np.arange(SIZE, dtype=float)
+        return [logits + FIELD * smooth_noise(at, at, WAVELENGTH, seed + 1000 * number) for number in range(fields)]
 
 
 def run(target: str, kind: str, settings: Prn, work: Path, compute: Compute) -> None:
