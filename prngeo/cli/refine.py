@@ -255,7 +255,7 @@ def apply(
 
     Exit code: 0 done, 1 a run failed, 2 the call or a raster does not suit, 130 interrupted.
     """
-    paths = expand(scores)
+    paths = expand(scores, scores=True)
     refuse_same_names(paths, output)
     from prngeo.scores.apply_files import ApplyOptions
     from prngeo.scores.match import named

@@ -40,8 +40,13 @@ def test_fit_show_and_apply(cli, scores, tmp_path):
     ran = cli("refine", "apply", "--scores", scores, "-m", prn, "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert "2 of 2 scenes done." in ran.err
-    with rasterio.open(tmp_path / "out" / "b_roads_probability.tif") as file:
+    refined = tmp_path / "out" / "b_roads_probability.tif"
+    with rasterio.open(refined) as file:
         assert file.shape == (128, 128)
+    (tmp_path / "out" / "b.json").touch()  # as `prngeo predict` leaves beside its probability
+    ran = cli("refine", "apply", "--scores", refined, "-m", prn)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "out" / "b_roads_probability_roads_mask.tif").exists()
 
 
 def test_the_fit_tells_when_the_gate_disables_it(cli, write, tmp_path):  # noqa: F811

@@ -29,6 +29,23 @@ def test_a_pattern_without_a_match_is_refused(tiles):
         expand([str(tiles / "*.png")])
 
 
+def test_outputs_are_no_scenes_unless_they_are_scores(tmp_path):
+    for name in (
+        "a.tif",
+        "a_roads_mask.tif",
+        "b.json",
+        "b_roads_probability.tif",
+        "b_roads_probability_roads_mask.tif",
+    ):
+        (tmp_path / name).touch()
+    assert expand([str(tmp_path / "*.tif")]) == [str(tmp_path / "a.tif")]
+    assert expand([str(tmp_path / "*.tif")], scores=True) == [
+        str(tmp_path / name) for name in ("a.tif", "b_roads_probability.tif")
+    ]
+    with pytest.raises(UsageError, match="an output of an earlier run, not a scene; so are all"):
+        expand([str(tmp_path / "b*ty.tif")])
+
+
 def test_equal_names_into_one_folder_are_refused(tmp_path):
     scenes = []
     for folder in ("x", "y"):
