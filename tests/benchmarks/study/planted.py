@@ -44,7 +44,7 @@ FIELD, WAVELENGTH = 2.0, 200.0
 """Standard deviation of the field of logits, and the distance in pixels over which it changes."""
 FIELDS = 4
 """Every town that PRN is fitted on is seen with so many."""
-PLANTED = Prn(detail=True, window=512, batch=4, steps=800, learning_rate=3e-3, weight=0.0)
+PLANTED = Prn(reduction=2, width=8, detail=True, window=512, batch=4, steps=800, learning_rate=3e-3, weight=0.0)
 
 
 @dataclass(frozen=True)
