@@ -243,6 +243,8 @@ def make_plots(rng: Rng, streets: list[Street], blocks: list[Block], extent: flo
 
 def _pond(rng: Rng, free: Polygon) -> Polygon | None:
     """A pond with a wavy shore on free ground, or None where it does not fit."""
+    if free.is_empty:
+        return None
     x0, y0, x1, y1 = free.bounds
     at, radius = rng.uniform((x0, y0), (x1, y1)), rng.uniform(7, 35)
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)

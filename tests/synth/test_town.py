@@ -12,7 +12,8 @@ from prngeo.synth import Town, make_town
 from prngeo.synth.fields import blur, smooth_noise
 from prngeo.synth.town import burn
 
-SEEDS = (0, 6, 9, 18, 161)
+SEEDS = (0, 6, 9, 18, 40, 161)
+"""Among them what broke once: 40 has a park without room for a pond."""
 
 
 @pytest.fixture(scope="module")
