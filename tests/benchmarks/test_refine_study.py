@@ -74,6 +74,7 @@ def test_every_part_gives_its_rows_and_what_is_there_is_not_computed_again(toy, 
     assert own["oracle joint"]["iou"] >= max(own["tuned"]["iou"], own["oracle per_patch"]["iou"])
     (shifted,) = first["shift"].values()
     assert {"base 0", "tuned 2", "prn 2", "prn half-resolution 2", "fine-tuned 2", "both 2"} <= set(shifted)
+    assert shifted["base 0"]["notes"] == {"labelled": 4}
     assert {row["target"] for row in first["planted"]} == {"buildings", "roads"}
     assert {"gains.png", "shift.png", "tables.md"} <= {path.name for path in Path("examples/refine_study").iterdir()}
     monkeypatch.setattr(bases, "train_base", lambda *_: pytest.fail("trained again"))

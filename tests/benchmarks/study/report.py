@@ -151,7 +151,8 @@ def _ablations(results: dict[str, dict]) -> str:
 
 def _shift(rows: dict) -> str:
     lines = ["| labelled tiles | " + " | ".join(METHODS) + " |", "|---|" + "---|" * len(METHODS)]
-    for count in COUNTS:
+    most = rows["base 0"]["notes"]["labelled"] if "base 0" in rows else max(COUNTS)
+    for count in (count for count in COUNTS if count <= most):
         cells = []
         for method in METHODS:
             row = rows.get(f"{method} {0 if method == 'base' else count}")

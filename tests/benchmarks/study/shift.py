@@ -107,7 +107,7 @@ class Shift:
         settings = self.settings(method)
         mine, test = (self._maps(bundle, part, settings.reduction) for part in (tiles, self.test))
         if method == "base":
-            return at(base_logits(test), 1.0, 0.5), notes
+            return at(base_logits(test), 1.0, 0.5), {"labelled": len(self.tiles)}
         fitted, refined = base_logits(mine), base_logits(test)
         if method in PRNS or method == "both":
             device = torch.device(self.compute.device)
