@@ -148,7 +148,9 @@ def fit(
     reduction: Annotated[
         int | None,
         typer.Option(
-            metavar="1|2|4", help="It works at this fraction of the resolution; by the window.", rich_help_panel=REFINER
+            metavar="1|2|4",
+            help="It works at this fraction of the resolution; 2, or 1 in windows below 128.",
+            rich_help_panel=REFINER,
         ),
     ] = None,
     pseudo_weight: Annotated[

@@ -43,9 +43,12 @@ def test_what_is_told_is_taken():
     assert (chosen.window, chosen.patch, chosen.reduction, chosen.overlap) == (256, 64, 2, 64)
 
 
-@pytest.mark.parametrize(("reduction", "width"), [(1, 16), (2, 8), (4, 16)])
-def test_half_the_resolution_has_half_the_channels(reduction, width):
-    assert sizes(Settings(reduction=reduction), [(300, 300)]).width == width
+@pytest.mark.parametrize(("told", "side", "used", "width"), [
+    (None, 64, 1, 16), (None, 100, 2, 8), (None, 2000, 2, 8), (1, 2000, 1, 16), (4, 2000, 4, 16)
+])  # fmt: skip
+def test_half_the_resolution_with_half_the_channels_is_the_default_where_the_window_allows(told, side, used, width):
+    chosen = sizes(Settings(reduction=told), [(side, side)])
+    assert (chosen.reduction, chosen.width) == (used, width)
 
 
 @pytest.mark.parametrize(

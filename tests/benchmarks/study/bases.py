@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ class BaseLogits:
     """Logits of one base network on one data set, kept in a folder.
 
     PRN is fitted on the tiles `fit` and judged on those of `validation`. If the latter are of one place, that of a
-    cross-fitted base is judged on the first block of training tiles, too: thresholds differ between places.
+    cross-fitted base is judged on the smallest block of training tiles, too: thresholds differ between places.
 
     Args:
         data: the data set.
@@ -109,7 +110,8 @@ class BaseLogits:
                 raise ValueError(f"{data.name} is one scene, of which {base} cannot be cross-fitted")
             self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
             if len({item.region.block for item in self.validation}) == 1:
-                judged = min(item.region.block for item in self.fit)
+                tiles = Counter(item.region.block for item in self.fit)
+                judged = min(sorted(tiles), key=tiles.__getitem__)
                 self.validation = [*self.validation, *(item for item in self.fit if item.region.block == judged)]
                 self.fit = [item for item in self.fit if item.region.block != judged]
         else:

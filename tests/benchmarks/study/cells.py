@@ -39,7 +39,7 @@ ABLATIONS = {
     "weight-0-no-image": replace(SHORT, weight=0.0, image=False),
     "window-256": replace(SHORT, window=256, batch=32),
     "window-512": replace(SHORT, window=512, batch=8),
-    "half-resolution": replace(SHORT, reduction=2),
+    "half-resolution": replace(SHORT, reduction=2, width=8),
     "no-detail": replace(SHORT, detail=False),
     "statistics": replace(SHORT, statistics=True),
 }
