@@ -185,12 +185,16 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
     names = [name for name, rows in results.items() if "fast" in rows]
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.55 * len(names)), layout="constrained")
     for offset, (row, color) in enumerate([("fast", "#1f77b4"), ("paper", "#d62728")]):
-        shown = [(i, results[name][row]) for i, name in enumerate(names) if row in results[name]]
-        gains = np.array([cell["gain"] for _, cell in shown])
-        ends = np.array([cell["gain_interval"] for _, cell in shown]).reshape(-1, 2)
-        places = np.array([i for i, _ in shown]) + 0.2 * (offset - 0.5)
-        width = np.abs(ends - gains[:, None]).T
-        axes.errorbar(gains, places, xerr=width, fmt="o", color=color, label=f"PRN {row}", capsize=3)
+        for place, name in enumerate(names):
+            if row not in results[name]:
+                continue
+            cell = results[name][row]
+            width = np.abs(np.array([cell["gain_interval"]]).T - cell["gain"])
+            inside = color if cell["notes"]["enabled"] else "white"
+            at = place + 0.2 * (offset - 0.5)
+            axes.errorbar(cell["gain"], at, xerr=width, fmt="o", color=color, mfc=inside, capsize=3)
+        axes.plot([], [], "o", color=color, label=f"PRN {row}")
+    axes.plot([], [], "o", color="grey", mfc="white", label="switched off by its gate")
     axes.axvline(0, color="black", lw=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -199,7 +203,9 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
     figure.savefig(folder / "gains.png", dpi=110)
     if not shifted:
         return
-    figure, grid = plt.subplots(1, len(shifted), figsize=(6 * len(shifted), 3.8), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        1, len(shifted), figsize=(6 * len(shifted) + 1.5, 3.8), squeeze=False, layout="constrained"
+    )
     for axes, (name, rows) in zip(grid[0], shifted.items(), strict=True):
         for number, method in enumerate(METHODS[1:]):
             known = [(c, rows[f"{method} {c}"]["iou"]) for c in COUNTS if f"{method} {c}" in rows]
@@ -213,7 +219,7 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
         axes.set_xticks(shown, [str(count) for count in shown])
         axes.set(xlabel="labelled tiles of the new region", ylabel="IoU")
         axes.set_title(name, fontsize=10)
-        axes.legend(fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.savefig(folder / "shift.png", dpi=110)
 
 
