@@ -101,7 +101,7 @@ class BaseLogits:
         self.schedule = schedule
         self.folder = work / "bases" / data.name / base
         self.roles = roles
-        self.validation = roles["validation"]
+        self.validation, self.test = roles["validation"], roles["test"]
         self.crossed = base != EMBEDDED and BASES[base].weights != EMBEDDED
         self.folds: list[int | None] = [None] * len(roles["train"])
         if self.crossed:

@@ -62,7 +62,7 @@ class Cells:
         self.device = device
 
     def _tiles(self, role: str, reduction: int = 4, in_sample: bool = False) -> list[LogitMap]:
-        items = {"fit": self.logits.fit, "validation": self.logits.validation}.get(role) or self.logits.roles[role]
+        items = getattr(self.logits, role)
         return prn.maps(items, self.logits.of(items, in_sample), reduction)
 
     @cached_property
@@ -114,7 +114,7 @@ class Cells:
     def _crf(self) -> tuple[list[Prediction] | None, dict[str, object]]:
         temperature, threshold = self.threshold
         found = []
-        for item, tile in zip(self.logits.roles["test"], self.test, strict=True):
+        for item, tile in zip(self.logits.test, self.test, strict=True):
             pixels = np.asarray(item.image[: tile.logits.shape[1], : tile.logits.shape[2], :3])
             mask = baselines.crf(pixels, tile.logits[0] / np.float32(temperature), threshold)
             if mask is None:
