@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,13 +31,13 @@ def split_folds(regions: Sequence[CachedRegion], count: int) -> list[int | None]
     """
     blocks: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, item in enumerate(regions):
-        blocks[item.region.source][item.region.block or item.region.key].append(number)
+        blocks[item.region.source][_block(item)].append(number)
     found: list[int | None] = [None] * len(regions)
     for members in blocks.values():
         if len(members) < count:
             continue
         filled = np.zeros(count)
-        area = {name: sum(float(np.prod(regions[i].region.shape)) for i in block) for name, block in members.items()}
+        area = {name: _area([regions[i] for i in block]) for name, block in members.items()}
         for name in sorted(members, key=lambda block: (-area[block], block)):
             fold = int(filled.argmin())
             filled[fold] += area[name]
@@ -46,23 +47,49 @@ def split_folds(regions: Sequence[CachedRegion], count: int) -> list[int | None]
 
 
 def cut_blocks(regions: Sequence[CachedRegion], count: int) -> list[CachedRegion]:
-    """Training regions, those of a source with fewer blocks than folds cut into as many: strips of its ground.
+    """Training regions, those of large blocks cut into strips of ground where folds would be uneven.
 
-    The strips lie across the longer side of the source, and each is wider than the gap that `cross_fit` keeps.
+    That is where a fold of a source would hold less than half its share: a network of so few regions scores the others
+    as no network of all regions does. Blocks of more than a share are cut across their longer side, into as many
+    strips as they fill shares; each is wider than the gap that `cross_fit` keeps.
 
     Args:
         regions: training regions.
         count: number of folds.
 
     Returns:
-        The regions of other sources as they are, also those of a source that is too small for its gap, or whose
-        regions do not lie in one coordinate system or picture.
+        The regions of other blocks as they are, also those of a block that is too small for its gap, or whose regions
+        do not lie in one coordinate system or picture.
     """
     found: list[CachedRegion] = []
     for name in dict.fromkeys(item.region.source for item in regions):
         own = [item for item in regions if item.region.source == name]
-        found += own if len({item.region.block or item.region.key for item in own}) >= count else _strips(own, count)
+        found += own if _even(own, count) else _cut(own, count)
     return found
+
+
+def _even(own: Sequence[CachedRegion], count: int) -> bool:
+    """True if every fold of a source would hold at least half its share of the area."""
+    folds = split_folds(own, count)
+    areas = [_area([item for item, fold in zip(own, folds, strict=True) if fold == number]) for number in range(count)]
+    return 2 * count * min(areas) >= _area(own)
+
+
+def _cut(own: Sequence[CachedRegion], count: int) -> Iterator[CachedRegion]:
+    total = _area(own)
+    for block in dict.fromkeys(map(_block, own)):
+        members = [item for item in own if _block(item) == block]
+        strips = -(-count * _area(members) // total)
+        yield from _strips(members, strips) if strips > 1 else members
+
+
+def _block(item: CachedRegion) -> str:
+    return item.region.block or item.region.key
+
+
+def _area(items: Sequence[CachedRegion]) -> int:
+    """Pixels of regions."""
+    return sum(math.prod(item.region.shape) for item in items)
 
 
 def _strips(own: Sequence[CachedRegion], count: int) -> Sequence[CachedRegion]:
@@ -114,7 +141,7 @@ def _part(item: CachedRegion, strip: Window, number: int) -> CachedRegion | None
         shape=window.shape,
         window=window,
         forbidden=forbidden,
-        block=f"{region.source}-strip{number}",
+        block=f"{_block(item)}-strip{number}",
         bounds=bounds(window, region.transform, bool(region.crs)),
     )
     return CachedRegion(part, item.image[here], item.labels[here])
@@ -141,12 +168,12 @@ def cross_fit(
         left_out = [item for item, own in zip(parts, folds, strict=True) if own == fold]
         if left_out:
             others = (item for item, own in zip(parts, folds, strict=True) if own != fold)
-            predict = train(fold, list(_away(others, [item.region for item in left_out])))
+            predict = train(fold, list(away(others, [item.region for item in left_out])))
             maps += [predict(item) for item in left_out]
     return maps
 
 
-def _away(items: Iterator[CachedRegion], left_out: Sequence[Region]) -> Iterator[CachedRegion]:
+def away(items: Iterable[CachedRegion], left_out: Sequence[Region]) -> Iterator[CachedRegion]:
     """What may be trained on: regions whose forbidden windows hold what is left out, and the gap around it."""
     for item in items:
         region, place = item.region, _place(item.region)

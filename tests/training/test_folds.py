@@ -132,3 +132,20 @@ def test_a_source_of_one_block_is_cut_into_folds_that_keep_the_gap(name, count):
 def test_a_source_that_cannot_be_cut_is_not_in_any_fold(regions):
     assert cut_blocks(regions, 2) == regions
     assert split_folds(cut_blocks(regions, 2), 2) == [None] * len(regions)
+
+
+def test_a_block_that_would_fill_nearly_all_is_cut_so_that_folds_are_even():
+    large = [scene(str(i), 40 * (i % 3), 40 * (i // 3), 40, 40, gap=6.0, block="large") for i in range(9)]
+    regions = [*large, scene("far", 900, 0, 40, 40, gap=6.0, block="small")]
+    parts = cut_blocks(regions, 2)
+    assert np.array_equal(np.sort(places(parts), 0), np.sort(places(regions), 0)), "every pixel once"
+    areas = [0, 0]
+    for item, fold in zip(parts, split_folds(parts, 2), strict=True):
+        areas[fold] += len(places([item]))
+    assert min(areas) >= 0.4 * sum(areas)
+    assert [item.region.key for item in parts if item.region.block == "small"] == ["far"]
+
+
+def test_blocks_of_like_size_stay_whole():
+    regions = [scene(str(i), 100 * i, 0, 40, 40 + 10 * i, gap=6.0, block=str(i)) for i in range(3)]
+    assert cut_blocks(regions, 2) == regions

@@ -19,7 +19,7 @@ from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from prngeo.training.base import train_base
-from prngeo.training.folds import split_folds
+from prngeo.training.folds import away, cut_blocks, split_folds
 from prngeo.training.logits import region_logits
 from prngeo.training.regions import CachedRegion
 from study.data import DataSet, config, held_out
@@ -100,22 +100,22 @@ class BaseLogits:
         self.data, self.base, self.root, self.work, self.compute = data, base, root, work, compute
         self.schedule = schedule
         self.folder = work / "bases" / data.name / base
-        self.roles = roles
-        self.validation, self.test = roles["validation"], roles["test"]
+        self.train, self.validation, self.test = (roles[name] for name in ("train", "validation", "test"))
         self.crossed = base != EMBEDDED and BASES[base].weights != EMBEDDED
-        self.folds: list[int | None] = [None] * len(roles["train"])
+        self.folds: list[int | None] = [None] * len(self.train)
         if self.crossed:
-            self.folds = split_folds(roles["train"], FOLDS)
-            if any(item.region.role == "refine" for item in roles["train"]):
+            if any(item.region.role == "refine" for item in self.train):
                 raise ValueError(f"{data.name} is one scene, of which {base} cannot be cross-fitted")
-            self.fit = [item for item, fold in zip(roles["train"], self.folds, strict=True) if fold is not None]
+            self.train = cut_blocks(self.train, FOLDS)
+            self.folds = split_folds(self.train, FOLDS)
+            self.fit = [item for item, fold in zip(self.train, self.folds, strict=True) if fold is not None]
             if len({item.region.block for item in self.validation}) == 1:
                 tiles = Counter(item.region.block for item in self.fit)
                 judged = min(sorted(tiles), key=tiles.__getitem__)
                 self.validation = [*self.validation, *(item for item in self.fit if item.region.block == judged)]
                 self.fit = [item for item in self.fit if item.region.block != judged]
         else:
-            self.fit = [item for item in roles["train"] if held_out(data, item)]
+            self.fit = [item for item in self.train if held_out(data, item)]
 
     def bundle(self, fold: int | None = None) -> Bundle:
         """The trained network: of all training tiles, or of those outside a fold."""
@@ -124,10 +124,11 @@ class BaseLogits:
         place = self.folder / ("whole" if fold is None else f"without-{fold}")
         if (place / "bundle" / "card.json").exists():
             return open_bundle(place / "bundle")
-        train = self.roles["train"]
-        used = [item for item, own in zip(train, self.folds, strict=True) if fold is None or own != fold]
-        if not self.crossed:
-            used = [item for item in used if not held_out(self.data, item)]
+        used = [item for item in self.train if self.crossed or not held_out(self.data, item)]
+        if fold is not None:
+            left_out = [item.region for item, own in zip(self.train, self.folds, strict=True) if own == fold]
+            others = (item for item, own in zip(self.train, self.folds, strict=True) if own != fold)
+            used = list(away(others, left_out))
         started = time.perf_counter()
         spec = BASES[self.base]
         start = encoder_of(open_bundle()) if spec.weights == EMBEDDED else None
@@ -172,7 +173,7 @@ class BaseLogits:
 
     def of(self, items: Sequence[CachedRegion], in_sample: bool = False) -> list[Half]:
         """Logits (H, W) float16 of tiles; of training tiles out of fold, unless in-sample ones are asked for."""
-        train = {item.region.key: number for number, item in enumerate(self.roles["train"])}
+        train = {item.region.key: number for number, item in enumerate(self.train)}
         runtimes: dict[int | None, Runtime] = {}
         found = []
         for item in items:
