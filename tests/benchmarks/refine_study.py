@@ -31,7 +31,11 @@ from prngeo.models.devices import choose_compute
 CORE_BASES = (EMBEDDED, "deeplab-lite0")
 ABLATED = (("massachusetts-roads", "linknet-lite0"),)
 SHIFTS = (("massachusetts-roads", "linknet-lite0", "dubai-roads"),)
-BANEPA = True
+IN_BANEPA = {
+    "the embedded model in Banepa (buildings)": None,
+    "deeplab-lite0, accra-buildings to Banepa": ("accra-buildings", "deeplab-lite0"),
+}
+"""Bases that are applied there, by name of the case; None is the embedded model."""
 PARTS = ("cells", "ablations", "shift", "planted")
 
 
@@ -86,7 +90,8 @@ def compute_all(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> No
             for row in options.rows:
                 one.run(row)
     if "shift" in options.parts:
-        cases = [(open_bundle(), *banepa(options.root), "the embedded model in Banepa (buildings)")] if BANEPA else []
+        town = banepa(options.root) if IN_BANEPA else ()
+        cases = [(logits(*base).bundle() if base else open_bundle(), *town, name) for name, base in IN_BANEPA.items()]
         for source, base, target in SHIFTS:
             name = f"{base}, {source} to {target}"
             cases.append((logits(source, base).bundle(), tiles(target)["train"], tiles(target)["test"], name))

@@ -43,7 +43,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(refine_study, "ABLATED", (("toy", "small"),))
     monkeypatch.setattr(refine_study, "SHIFTS", (("toy", "small", "toy"),))
     monkeypatch.setattr(refine_study, "COUNTS", (2,))
-    monkeypatch.setattr(refine_study, "BANEPA", False)
+    monkeypatch.setattr(refine_study, "IN_BANEPA", {})
     monkeypatch.setattr(refine_study, "PLANTED", fast)
     tiny = {name: replace(one, window=128, width=4) for name, one in shift.PRNS.items()}
     monkeypatch.setattr(shift, "PRNS", tiny)

@@ -40,14 +40,12 @@ class Base:
         encoder: likewise.
         weights: what the encoder starts from; "embedded" is the embedded model's, which then tells what may be trained
             on: PRN gets the tiles that model was not trained on, and the base the others.
-        learning_rate: of its training.
     """
 
     name: str
     architecture: str
     encoder: str
     weights: str
-    learning_rate: float = 1e-3
 
 
 EMBEDDED = "embedded"
@@ -56,9 +54,7 @@ BASES = {
     for item in (
         Base("deeplab-lite0", "deeplabv3plus", "tu-tf_efficientnet_lite0", "embedded"),
         Base("linknet-lite0", "linknet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
-        Base("unet-lite0", "unet", "tu-tf_efficientnet_lite0", "imagenet-lite0"),
-        Base("linknet-resnet18", "linknet", "resnet18", "none"),
-        Base("segformer-b0", "segformer", "mit_b0", "none", 3e-4),
+        Base("fpn-resnet18", "fpn", "resnet18", "none"),
     )
 }
 
@@ -69,6 +65,7 @@ class Schedule:
 
     steps: int = 500
     batch: int = 4
+    learning_rate: float = 1e-3
 
 
 class BaseLogits:
@@ -166,7 +163,7 @@ class BaseLogits:
             base={
                 "steps": self.schedule.steps,
                 "batch": self.schedule.batch,
-                "learning_rate": spec.learning_rate,
+                "learning_rate": self.schedule.learning_rate,
                 "average": 0.98,
             },
         )
