@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 FAST = Prn(detail=True, weight=0.0)
 SHORT = replace(FAST, steps=200, weight=0.5)
-"""What ablations start from: few steps, and pseudo-labels."""
+"""What ablations start from, but for the narrow one: few steps, and pseudo-labels."""
 PAPER = Prn("paper", window=256, patch=64, pseudo="per_patch", weight=0.7, steps=80, batch=1, learning_rate=8e-4)
 ABLATIONS = {
     "short": SHORT,
@@ -41,6 +41,7 @@ ABLATIONS = {
     "window-512": replace(SHORT, window=512, batch=8),
     "half-resolution": replace(SHORT, reduction=2, width=8),
     "no-detail": replace(SHORT, detail=False),
+    "narrow": replace(FAST, width=8),
     "statistics": replace(SHORT, statistics=True),
 }
 PRNS = {"fast": FAST, "paper": PAPER} | {f"fast {name}": value for name, value in ABLATIONS.items()}
