@@ -82,6 +82,7 @@ def test_every_part_gives_its_rows_and_what_is_there_is_not_computed_again(toy, 
     assert toy() == first
 
 
+@pytest.mark.slow
 def test_out_of_fold_logits_come_from_networks_that_did_not_see_the_block(toy, tmp_path, monkeypatch):
     seen = []
     original = bases.train_base
@@ -92,6 +93,7 @@ def test_out_of_fold_logits_come_from_networks_that_did_not_see_the_block(toy, t
     assert sorted(map(sorted, seen)) == [["area0"], ["area0", "area1"], ["area1"]]
 
 
+@pytest.mark.slow
 def test_a_cross_fitted_prn_is_judged_in_more_than_one_place(toy):
     sizes = {
         name: tuple(cell["base"]["notes"][f"{role}_tiles"] for role in ("fit", "validation"))
@@ -100,6 +102,7 @@ def test_a_cross_fitted_prn_is_judged_in_more_than_one_place(toy):
     assert sizes == {"toy / small": (2, 4), "toy / embedded": (2, 2)}
 
 
+@pytest.mark.slow
 def test_figures_of_bases_that_the_working_folder_does_not_know_stay(toy, tmp_path):
     first = toy("--parts", "cells", "--bases", "embedded", "--rows", "base", "tuned")
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
