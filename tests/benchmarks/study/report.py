@@ -215,11 +215,16 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
             axes.axhline(rows["base 0"]["iou"], color="grey", ls=":", label="base at 0.5")
         axes.set_xscale("log")
         axes.minorticks_off()
-        shown = [count for count in COUNTS if any(f"{method} {count}" in rows for method in METHODS)]
-        axes.set_xticks(shown, [str(count) for count in shown])
+        counts = [count for count in COUNTS if any(f"{method} {count}" in rows for method in METHODS)]
+        axes.set_xticks(counts, [str(count) for count in counts])
         axes.set(xlabel="labelled tiles of the new region", ylabel="IoU")
         axes.set_title(name, fontsize=10)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    shown = {}
+    for axes in grid.flat:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    shown = {name: shown[name] for name in (*METHODS[1:], "base at 0.5") if name in shown}
+    figure.legend(shown.values(), shown, loc="outside right upper", fontsize=8)
     figure.savefig(folder / "shift.png", dpi=110)
 
 
