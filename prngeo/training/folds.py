@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -77,8 +77,10 @@ def _even(own: Sequence[CachedRegion], count: int) -> bool:
 
 def _cut(own: Sequence[CachedRegion], count: int) -> Iterator[CachedRegion]:
     total = _area(own)
-    for block in dict.fromkeys(map(_block, own)):
-        members = [item for item in own if _block(item) == block]
+    blocks: dict[str, list[CachedRegion]] = defaultdict(list)
+    for item in own:
+        blocks[_block(item)].append(item)
+    for members in blocks.values():
         strips = -(-count * _area(members) // total)
         yield from _strips(members, strips) if strips > 1 else members
 
@@ -167,13 +169,24 @@ def cross_fit(
     for fold in range(count):
         left_out = [item for item, own in zip(parts, folds, strict=True) if own == fold]
         if left_out:
-            others = (item for item, own in zip(parts, folds, strict=True) if own != fold)
-            predict = train(fold, list(away(others, [item.region for item in left_out])))
+            predict = train(fold, outside(parts, folds, fold))
             maps += [predict(item) for item in left_out]
     return maps
 
 
-def away(items: Iterable[CachedRegion], left_out: Sequence[Region]) -> Iterator[CachedRegion]:
+def outside(regions: Sequence[CachedRegion], folds: Sequence[int | None], fold: int) -> list[CachedRegion]:
+    """What the network of a fold may be trained on: the other regions, a gap away from those of the fold.
+
+    Args:
+        regions: training regions, see `cut_blocks`.
+        folds: that of each, see `split_folds`.
+        fold: the one that is left out.
+    """
+    left_out = [item.region for item, own in zip(regions, folds, strict=True) if own == fold]
+    return list(_away((item for item, own in zip(regions, folds, strict=True) if own != fold), left_out))
+
+
+def _away(items: Iterator[CachedRegion], left_out: Sequence[Region]) -> Iterator[CachedRegion]:
     """What may be trained on: regions whose forbidden windows hold what is left out, and the gap around it."""
     for item in items:
         region, place = item.region, _place(item.region)

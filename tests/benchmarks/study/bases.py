@@ -19,7 +19,7 @@ from prngeo.models.devices import Compute
 from prngeo.models.runtime import Runtime
 from prngeo.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from prngeo.training.base import train_base
-from prngeo.training.folds import away, cut_blocks, split_folds
+from prngeo.training.folds import cut_blocks, outside, split_folds
 from prngeo.training.logits import region_logits
 from prngeo.training.regions import CachedRegion
 from study.data import DataSet, config, held_out
@@ -121,11 +121,10 @@ class BaseLogits:
         place = self.folder / ("whole" if fold is None else f"without-{fold}")
         if (place / "bundle" / "card.json").exists():
             return open_bundle(place / "bundle")
-        used = [item for item in self.train if self.crossed or not held_out(self.data, item)]
-        if fold is not None:
-            left_out = [item.region for item, own in zip(self.train, self.folds, strict=True) if own == fold]
-            others = (item for item, own in zip(self.train, self.folds, strict=True) if own != fold)
-            used = list(away(others, left_out))
+        if fold is None:
+            used = [item for item in self.train if self.crossed or not held_out(self.data, item)]
+        else:
+            used = outside(self.train, self.folds, fold)
         started = time.perf_counter()
         spec = BASES[self.base]
         start = encoder_of(open_bundle()) if spec.weights == EMBEDDED else None

@@ -223,7 +223,6 @@ def plots(results: dict[str, dict], shifted: dict[str, dict], folder: Path) -> N
     for axes in grid.flat:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    shown = {name: shown[name] for name in (*METHODS[1:], "base at 0.5") if name in shown}
     figure.legend(shown.values(), shown, loc="outside right upper", fontsize=8)
     figure.savefig(folder / "shift.png", dpi=110)
 
