@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from prngeo.refine.fit import LogitMap
 from prngeo.tiling.grid import Window
 from prngeo.training.places import Place, around, bounds, free, seen
 from prngeo.training.regions import CachedRegion, Region
+
+logger = logging.getLogger(__name__)
 
 Predictor = Callable[[CachedRegion], LogitMap]
 
@@ -70,9 +73,13 @@ def cut_blocks(regions: Sequence[CachedRegion], count: int) -> list[CachedRegion
 
 def _even(own: Sequence[CachedRegion], count: int) -> bool:
     """True if every fold of a source would hold at least half its share of the area."""
-    folds = split_folds(own, count)
-    areas = [_area([item for item, fold in zip(own, folds, strict=True) if fold == number]) for number in range(count)]
-    return 2 * count * min(areas) >= _area(own)
+    return 2 * count * min(_areas(own, split_folds(own, count), count)) >= _area(own)
+
+
+def _areas(items: Sequence[CachedRegion], folds: Sequence[int | None], count: int) -> list[int]:
+    """Pixels of every fold."""
+    held = [[item for item, fold in zip(items, folds, strict=True) if fold == number] for number in range(count)]
+    return [_area(fold) for fold in held]
 
 
 def _cut(own: Sequence[CachedRegion], count: int) -> Iterator[CachedRegion]:
@@ -165,6 +172,7 @@ def cross_fit(
     """
     parts = cut_blocks(regions, count)
     folds = split_folds(parts, count)
+    _warn_of_uneven(parts, folds, count)
     maps = []
     for fold in range(count):
         left_out = [item for item, own in zip(parts, folds, strict=True) if own == fold]
@@ -172,6 +180,21 @@ def cross_fit(
             predict = train(fold, outside(parts, folds, fold))
             maps += [predict(item) for item in left_out]
     return maps
+
+
+def _warn_of_uneven(parts: Sequence[CachedRegion], folds: Sequence[int | None], count: int) -> None:
+    for source in dict.fromkeys(item.region.source for item in parts):
+        own = [(item, fold) for item, fold in zip(parts, folds, strict=True) if item.region.source == source]
+        areas = _areas([item for item, _ in own], [fold for _, fold in own], count)
+        if 2 * count * min(areas) < sum(areas):
+            logger.warning(
+                "source %s: the folds that PRN is fitted with hold from %.0f to %.0f %% of its pixels, as its largest "
+                "block of scenes could not be cut. The network of a large fold learns from little, which PRN then "
+                "mends in vain. Lower split.gap, or give scenes or areas the role refine.",
+                source,
+                100 * min(areas) / sum(areas),
+                100 * max(areas) / sum(areas),
+            )
 
 
 def outside(regions: Sequence[CachedRegion], folds: Sequence[int | None], fold: int) -> list[CachedRegion]:

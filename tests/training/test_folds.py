@@ -149,3 +149,12 @@ def test_a_block_that_would_fill_nearly_all_is_cut_so_that_folds_are_even():
 def test_blocks_of_like_size_stay_whole():
     regions = [scene(str(i), 100 * i, 0, 40, 40 + 10 * i, gap=6.0, block=str(i)) for i in range(3)]
     assert cut_blocks(regions, 2) == regions
+
+
+def test_folds_that_stay_uneven_are_told(caplog):
+    regions = [region("large", "one", side=90), region("small", "two", side=10)]  # without a gap nothing is cut
+    cross_fit(regions, 2, lambda fold, seen: lambda item: None)
+    assert "source a: the folds that PRN is fitted with hold from 1 to 99 % of its pixels" in caplog.text
+    caplog.clear()
+    cross_fit([region("a", "one"), region("b", "two")], 2, lambda fold, seen: lambda item: None)
+    assert not caplog.records
