@@ -24,6 +24,16 @@ settings.load_profile("prngeo")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+EXPORTED = {"exported", "half", "tile_model"}
+"""Fixtures that export a model, which takes seconds: what uses them is slow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if EXPORTED.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a fast random network; PRN is enabled for roads and disabled for buildings."""

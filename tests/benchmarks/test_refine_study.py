@@ -121,6 +121,7 @@ def test_new_figures_take_the_place_of_all_earlier_ones_of_the_same_base():
     assert merged.planted == [haze, logits | {"share": 0.9}]
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_shown_as_missing(toy):
     results = toy("--parts", "cells", "--rows", "base", "tuned")
     assert set(results["own_region"]["toy / small"]) == {"base", "tuned"}

@@ -96,6 +96,7 @@ def test_a_missing_scene_is_refused_without_torch(in_process_of_its_own, tiny_mo
     assert "torch" not in imported
 
 
+@pytest.mark.slow
 def test_check_and_models_work_without_torch(in_process_of_its_own, tiny_model, scene):
     for arguments in (["check", scene, "-m", tiny_model], ["models"], ["models", "show", tiny_model]):
         code, imported = _imported(in_process_of_its_own, arguments)

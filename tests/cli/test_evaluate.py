@@ -105,6 +105,7 @@ def test_wrong_calls(cli, pair, arguments, text):
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed(in_process_of_its_own, pair):
     code = f"""
 import sys

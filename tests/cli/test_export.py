@@ -1,3 +1,5 @@
+import pytest
+
 from prngeo.models.bundle import open_bundle
 from tests.cli.test_app import _imported
 
@@ -10,6 +12,7 @@ def test_a_model_with_its_item_is_written_without_torch(in_process_of_its_own, t
     assert (tmp_path / "out" / "item.json").is_file()
 
 
+@pytest.mark.slow
 def test_export_predict_and_show_go_together(cli, tiny_model, scene, tmp_path):
     ran = cli("export", tiny_model, "--to", "onnx", "--precision", "fp16", "-o", tmp_path / "onnx")
     assert ran.code == 0, ran.err

@@ -84,6 +84,7 @@ def test_every_option_reaches_the_library(cli, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_prediction_writes_its_outputs_and_a_summary(cli, scene, tiny_model, tmp_path):
     out = tmp_path / "out"
     ran = cli("predict", scene, "-o", out, "-m", tiny_model, "--tile", 64, "--overlap", 0)
@@ -104,6 +105,7 @@ def test_a_prediction_writes_its_outputs_and_a_summary(cli, scene, tiny_model, t
     assert "--overwrite" in again.err
 
 
+@pytest.mark.slow
 def test_a_failed_scene_does_not_stop_the_others_and_json_tells_each_step(cli, scene, tiny_model, tmp_path):
     out = tmp_path / "out"
     arguments = ("-o", out, "-m", tiny_model, "--progress", "json", "--target", "roads", "--tile", 64, "--overlap", 0)
@@ -138,6 +140,7 @@ def test_a_bug_in_one_scene_does_not_stop_the_others(cli, monkeypatch):
     assert second == "  b.tif: no."
 
 
+@pytest.mark.slow
 def test_scenes_that_fail_in_the_middle_are_named_at_the_end_with_the_reason(cli, tiny_model, tmp_path):
     scenes = [write_scene(tmp_path / f"{name}.tif", 96, 100) for name in "abcd"]
     scenes[1].write_bytes(scenes[1].read_bytes()[:9000])
@@ -241,6 +244,7 @@ def _bad_input(kind, folder, scene):
         "far area",
     ],
 )
+@pytest.mark.slow
 def test_bad_input_is_told_in_one_paragraph_and_leaves_nothing(cli, kind, scene, tiny_model, tmp_path):
     out = tmp_path / "out"
     arguments, message = _bad_input(kind, tmp_path, scene)
@@ -271,6 +275,7 @@ def test_an_output_folder_that_cannot_be_is_told(cli, scene, tiny_model, tmp_pat
 
 
 @pytest.mark.parametrize("when", ["at once", "after a chunk"])
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path, when):
     scene = write_scene(tmp_path / "large.tif", 1100, 1100)
     out, hidden = tmp_path / "out", tmp_path / "out" / ".large.prngeo"
@@ -311,6 +316,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_continue(cli, tiny_model, tmp_path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.slow
 def test_the_command_continues_after_a_kill_with_the_same_pixels_and_rows(cli, tiny_model, tmp_path, chunks):
     scene = write_scene(tmp_path / "large.tif", 1100, 1100)
     options = ("-m", tiny_model, "--max-memory", "1440MB")

@@ -17,6 +17,7 @@ def start(arguments, **environment):
     return subprocess.Popen(command, text=True, env=ENVIRONMENT | environment, **pipes)
 
 
+@pytest.mark.slow
 def test_the_end_of_input_stops_a_run_and_leaves_nothing(tiny_model, tmp_path):
     scene = write_scene(tmp_path / "large.tif", 1500, 1500)
     out = tmp_path / "out"
@@ -64,6 +65,7 @@ def test_a_run_ends_by_itself_while_its_input_stays_open(environment):
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_without_the_variable_a_closed_input_means_nothing(tiny_model, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 96, 130)
     with start(["predict", scene, "-o", tmp_path / "out", "-m", tiny_model]) as process:

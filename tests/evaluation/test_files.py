@@ -80,6 +80,7 @@ def test_bias_maps_lie_on_the_scene(place, tmp_path):
     assert found[1, 2] == pytest.approx(probability.mean() - true.mean(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_report_is_only_replaced_when_told(place, tmp_path):
     write(place, tmp_path / "report")
     before = (tmp_path / "report/metrics.json").read_bytes()
@@ -115,6 +116,7 @@ def test_a_folder_that_is_a_file_is_refused(place, tmp_path):
         write(place, tmp_path / "report")
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_folder_is_never_replaced_by_its_name(place, tmp_path):
     write(place, tmp_path / "report")
     truth = f"{tmp_path / 'report/blocks.gpkg'}|layername=blocks"
@@ -124,6 +126,7 @@ def test_a_layer_of_the_folder_is_never_replaced_by_its_name(place, tmp_path):
     assert (tmp_path / "report/blocks.gpkg").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_maps_of_an_earlier_report_go_with_it(place, tmp_path):
     write(place, tmp_path / "report", baseline=str(place["scores"]))
     prngeo.evaluate(place["mask"], place["truth"], tmp_path / "report", EvaluateOptions(block=64, overwrite=True))

@@ -106,6 +106,7 @@ class TestNetwork:
 
     @given(seed=st.integers(0, 10_000), tolerance=st.floats(0.01, 3))
     @settings(max_examples=40, deadline=None)
+    @pytest.mark.slow
     def test_it_is_planar_and_settled(self, seed: int, tolerance: float) -> None:
         rng = np.random.default_rng(seed)
         graph = network([LineString(rng.uniform(0, 30, (rng.integers(2, 5), 2))) for _ in range(8)], tolerance)
@@ -203,6 +204,7 @@ class TestApls:
 
     @given(seed=st.integers(0, 10_000), keep=st.floats(0.3, 1), jitter=st.floats(0, 12), other=st.integers(0, 10_000))
     @settings(max_examples=30, deadline=None)
+    @pytest.mark.slow
     def test_it_agrees_with_plain_code(self, seed: int, keep: float, jitter: float, other: int) -> None:
         truth = network(street_grid(seed, keep, 3))
         predicted = network(street_grid(other, keep, jitter))

@@ -43,6 +43,7 @@ def undefined(place: dict[str, Any], tmp_path: Path) -> Path:
 
 @in_browser
 @pytest.mark.parametrize("page", ["buildings", "roads", "undefined"])
+@pytest.mark.slow
 def test_the_page_opens_without_error_or_request_and_every_figure_has_size(
     browser: Any, page: str, request: pytest.FixtureRequest
 ) -> None:
@@ -71,6 +72,7 @@ def test_names_are_shown_as_they_are_written(place: dict[str, Any], tmp_path: Pa
     assert "<b>" not in page
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_figures(place: dict[str, Any], tmp_path: Path) -> None:
     pages = []
     for name in ("one", "two"):

@@ -18,6 +18,7 @@ from prngeo.models.runtime import make_refiner
     ],
     ids=["paper", "fast"],
 )
+@pytest.mark.slow
 def test_a_refiner_is_exported_with_a_free_batch(card):
     torch.manual_seed(0)
     refiner = make_refiner(card, targets=1, bands=3).eval()

@@ -49,6 +49,7 @@ def test_graphs_have_a_free_batch_and_fixed_sizes(exported):
 
 @pytest.mark.parametrize("kind", ["exported", "half"])
 @pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.slow
 def test_onnx_runtime_computes_what_torch_does(request, kind, batch, tiny_model):
     """Raw values in 0..1 go in: the normalization is inside."""
     result = request.getfixturevalue(kind)
@@ -112,6 +113,7 @@ def test_an_exported_model_cannot_be_exported_again(exported, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_model_whose_prn_is_off_everywhere_gets_one_graph(tiny_model, tmp_path):
     """And the graph of an earlier export at the same place goes."""
     source = tmp_path / "model"

@@ -15,7 +15,9 @@ from prngeo.models.bundle import Bundle, open_bundle
 from prngeo.models.runtime import load_networks
 
 
-@pytest.fixture(scope="module", params=["tiny_model", "exported"], ids=["bundle", "onnx"])
+@pytest.fixture(
+    scope="module", params=["tiny_model", pytest.param("exported", marks=pytest.mark.slow)], ids=["bundle", "onnx"]
+)
 def item_path(request, tmp_path_factory):
     source = request.getfixturevalue(request.param)
     folder = source if request.param == "tiny_model" else source.files[0].parent

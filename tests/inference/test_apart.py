@@ -68,6 +68,7 @@ def networks() -> list[int]:
     return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_they_give_pixels_and_rows_of_one_process(
     tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
 ) -> None:
@@ -80,6 +81,7 @@ def test_they_give_pixels_and_rows_of_one_process(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_one_process_serves_many_small_scenes_and_ends_before_the_vectors_of_a_large_one(
     tmp_path: Path, options: PredictOptions, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_one_process_serves_many_small_scenes_and_ends_before_the_vectors_of_a_l
     assert networks() == []
 
 
+@pytest.mark.slow
 def test_the_peak_is_that_of_both_processes(tmp_path: Path, options: PredictOptions, scene: Path) -> None:
     result = prngeo.predict(scene, tmp_path, options)
     (pid,) = networks()
@@ -142,6 +145,7 @@ def wait(report: Report) -> None:
     time.sleep(600)
 
 
+@pytest.mark.slow
 def test_errors_come_out_as_they_are_and_defects_with_their_traceback() -> None:
     process = apart._Process()
     with pytest.raises(UsageError, match="It has another size"):
@@ -172,6 +176,7 @@ def test_a_run_that_is_to_end_does_not_wait_for_a_process_that_loads_the_network
     assert process._process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_every_run_is_in_the_current_folder_of_the_program(
     tmp_path: Path, options: PredictOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +188,7 @@ def test_every_run_is_in_the_current_folder_of_the_program(
         same(prngeo.predict("scene.tif", "here", replace(options, apart=False)), there)
 
 
+@pytest.mark.slow
 def test_threads_have_processes_of_their_own_of_which_one_stays(
     tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
 ) -> None:
@@ -203,6 +209,7 @@ def test_what_only_this_process_sees_and_a_process_that_may_have_no_children_are
         pool.apply(prngeo.predict, (scene, tmp_path, options))
 
 
+@pytest.mark.slow
 def test_a_fork_does_not_use_the_process_of_its_parent(
     tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult
 ) -> None:
@@ -216,6 +223,7 @@ def test_a_fork_does_not_use_the_process_of_its_parent(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, None])
+@pytest.mark.slow
 def test_a_run_whose_process_dies_or_that_is_interrupted_keeps_its_chunks(
     tmp_path: Path, options: PredictOptions, scene: Path, here: prngeo.PredictResult, how: int | None
 ) -> None:
@@ -238,6 +246,7 @@ def test_a_run_whose_process_dies_or_that_is_interrupted_keeps_its_chunks(
     same(here, there)
 
 
+@pytest.mark.slow
 def test_the_command_has_no_torch_of_its_own_and_runs_no_other_program_and_no_file_of_the_current_folder(
     tmp_path: Path, tiny_model: Path, scene: Path
 ) -> None:
@@ -256,6 +265,7 @@ def test_the_command_has_no_torch_of_its_own_and_runs_no_other_program_and_no_fi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it ends at its next step")
+@pytest.mark.slow
 def test_a_killed_command_takes_its_process_with_it(tmp_path: Path, tiny_model: Path, scene: Path) -> None:
     arguments = ["predict", str(scene), "-o", str(tmp_path), "-m", str(tiny_model), "--device", "cpu"]
     with subprocess.Popen([sys.executable, "-m", "prngeo", *arguments], stderr=subprocess.PIPE, text=True) as run:

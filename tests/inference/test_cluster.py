@@ -180,6 +180,7 @@ def test_an_interrupted_run_continues_here(
     same(here, there)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told_in_seconds(
     tmp_path: Path, options: PredictOptions, scene: Path
 ) -> None:

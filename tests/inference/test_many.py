@@ -54,6 +54,7 @@ def same(one: prngeo.PredictResult, other: prngeo.PredictResult) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "holes", "overlap", "resampled"])
+@pytest.mark.slow
 def test_a_cut_scene_gives_pixels_and_rows_of_the_whole_in_any_order(
     tmp_path: Path, options: PredictOptions, kind: str
 ) -> None:
@@ -90,11 +91,13 @@ def test_a_gap_between_scenes_is_nodata_and_a_project_shows_the_mosaic(tmp_path:
     assert not result.warnings
 
 
+@pytest.mark.slow
 def test_one_scene_is_a_mosaic_too(tmp_path: Path, options: PredictOptions) -> None:
     scene = write_scene(tmp_path / "scene.tif")
     same(prngeo.predict(scene, tmp_path / "a", options), prngeo.predict_mosaic([scene], tmp_path / "b", options))
 
 
+@pytest.mark.slow
 def test_what_fails_leaves_nothing_and_what_was_there(tmp_path: Path, options: PredictOptions) -> None:
     parts = cut(write_scene(tmp_path / "scene.tif"), tmp_path / "tiles", 150, 210)
     out = tmp_path / "deep" / "out"
@@ -115,6 +118,7 @@ def test_what_fails_leaves_nothing_and_what_was_there(tmp_path: Path, options: P
     assert (out / "mosaic.vrt").read_text() != before
 
 
+@pytest.mark.slow
 def test_an_interrupted_mosaic_continues(tmp_path: Path, options: PredictOptions) -> None:
     parts = cut(write_scene(tmp_path / "scene.tif", 200, 1100), tmp_path / "tiles", 100, 500)
     options = replace(options, chunk=512)

@@ -45,6 +45,7 @@ def pixels(result):
 
 
 @pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.slow
 def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, tmp_path, float32, tta):
     options = prngeo.PredictOptions(model=tiny_model, device="cpu", tta=tta)
     torch = dict(pixels(prngeo.predict(scene, tmp_path / "torch", options)))
@@ -61,6 +62,7 @@ def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, t
     assert not torch["buildings", "correction"][valid].any(), "PRN is disabled"
 
 
+@pytest.mark.slow
 def test_it_does_not_import_torch(folder, scene, tmp_path):
     program = (
         "import sys; from prngeo.cli.app import run; code = run(sys.argv[1:]);"

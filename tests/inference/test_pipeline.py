@@ -50,6 +50,7 @@ def same(one: prngeo.PredictResult, other: prngeo.PredictResult) -> None:
 
 
 @pytest.mark.parametrize("gsd", [0.5, 0.1, 2.0])
+@pytest.mark.slow
 def test_result_does_not_depend_on_chunk_memory_or_scratch(tmp_path: Path, options: PredictOptions, gsd: float) -> None:
     scene = write_scene(tmp_path / "scene.tif", 700, 1100, gsd=gsd, nodata=0, holes=[(slice(90, 200), slice(300, 420))])
     whole = prngeo.predict(scene, tmp_path / "a", replace(options, chunk=2048))
@@ -75,6 +76,7 @@ def test_store_that_holds_nothing_gives_the_same_pixels(
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (37, 53), (512, 512), (513, 511), (1500, 1500)])
+@pytest.mark.slow
 def test_every_size_comes_back_on_its_own_grid(
     tmp_path: Path, options: PredictOptions, height: int, width: int
 ) -> None:
@@ -109,6 +111,7 @@ def test_every_band_count_and_type_is_read(tmp_path: Path, options: PredictOptio
     assert (mask[40:] <= 1).all()
 
 
+@pytest.mark.slow
 def test_mask_is_probability_at_or_above_the_threshold(tmp_path: Path, options: PredictOptions) -> None:
     scene = write_scene(tmp_path / "scene.tif")
     for threshold in (None, 0.3, 0.516):
@@ -121,6 +124,7 @@ def test_mask_is_probability_at_or_above_the_threshold(tmp_path: Path, options: 
             np.testing.assert_array_equal(read[target, "mask"] == 1, expected)
 
 
+@pytest.mark.slow
 def test_nodata_in_is_nodata_out_and_a_far_pixel_does_not_change(tmp_path: Path, options: PredictOptions) -> None:
     height, width = 300, 900
     hole = (slice(100, 140), slice(60, 100))
@@ -280,6 +284,7 @@ def test_vector_formats_hold_a_layer_a_file(tmp_path: Path, options: PredictOpti
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.slow
 def test_vectors_are_those_of_vectorizing_the_rasters(tmp_path: Path, options: PredictOptions) -> None:
     scene = write_scene(tmp_path / "scene.tif", 200, 300)
     shaped = replace(options, min_area=0.5, min_hole=3.0, regularize=True, split=0.02)

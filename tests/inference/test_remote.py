@@ -91,6 +91,7 @@ def test_an_area_of_a_remote_cog_is_read_without_the_rest(
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
 
 
+@pytest.mark.slow
 def test_settings_of_rasterio_hold_in_a_process_of_the_networks(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_settings_of_rasterio_hold_in_a_process_of_the_networks(
     np.testing.assert_array_equal(mask(result), local)
 
 
+@pytest.mark.slow
 def test_a_whole_remote_cog_is_that_of_the_disk_and_comes_once(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_whole_remote_cog_is_that_of_the_disk_and_comes_once(
     assert server.told()["bytes"] < 1.1 * (bucket / "scene.tif").stat().st_size
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_for_a_moment_is_asked_again(
     server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(
         ({"failures": [0], "always": None}, r"could not be read: .*The server or the network may have failed"),
     ],
 )
+@pytest.mark.slow
 def test_a_server_that_keeps_failing_is_told_with_its_address(
     server: Server, options: PredictOptions, tmp_path: Path, state, message: str
 ) -> None:
@@ -135,6 +139,7 @@ def test_a_server_that_keeps_failing_is_told_with_its_address(
     assert server.url in str(told.value)
 
 
+@pytest.mark.slow
 def test_remote_scenes_make_a_mosaic(
     bucket: Path, server: Server, options: PredictOptions, local: np.ndarray, tmp_path: Path
 ) -> None:

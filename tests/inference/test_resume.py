@@ -267,6 +267,7 @@ def test_what_changed_is_told_and_the_run_starts_afresh(
         assert len(run.computed) == CHUNKS - 3
 
 
+@pytest.mark.slow
 def test_overwrite_starts_afresh_and_its_own_run_continues_without(
     run: Watched, options: PredictOptions, whole: dict[str, str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_damaged_file_is_raised(tmp_path, tiny_model):
 
 
 @pytest.mark.parametrize("area", [None, (0, 0, 60, 60), (150, 100, 200, 140)])
+@pytest.mark.slow
 def test_as_many_tiles_are_announced_as_run(tmp_path, tiny_model, area):
     path = write_scene(tmp_path / "a.tif", 700, 900)
     aoi = None

@@ -56,6 +56,7 @@ def test_result_does_not_depend_on_the_batch(runtime):
         assert part.tobytes() == whole[start:stop].tobytes()
 
 
+@pytest.mark.slow
 def test_result_of_the_embedded_model_does_not_depend_on_the_threads_where_they_wait_without_work(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     runtime = Runtime(open_bundle(), FLOAT32)
@@ -161,6 +162,7 @@ def test_the_best_device_is_usable():
     assert choose_compute("cpu").device == "cpu"
 
 
+@pytest.mark.slow
 def test_a_bundle_may_hold_the_published_refiner(tmp_path, make_card, tensors):
     """Its correction comes back from disk as the network gives it, but for weights of half precision."""
     card = make_card(refiner=RefinerCard(variant="paper", window=128, overlap=32, patch=32))

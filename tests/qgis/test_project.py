@@ -156,6 +156,7 @@ def sources(project: Path) -> list[str]:
     return [str(element.text) for element in contents(project).iter("datasource")]
 
 
+@pytest.mark.slow
 def test_paths_of_outputs_are_relative_and_the_scene_is_in_view(tmp_path: Path, tiny_model: Path) -> None:
     project = predicted(tmp_path, tiny_model)
     *outputs, scene = sources(project)
@@ -177,6 +178,7 @@ def test_the_same_layers_give_the_same_bytes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.qgz"]
 
 
+@pytest.mark.slow
 def test_a_project_for_existing_outputs_is_that_of_the_run(tmp_path: Path, tiny_model: Path) -> None:
     project = predicted(tmp_path, tiny_model)
     before = project.read_bytes()
@@ -189,6 +191,7 @@ def test_a_project_for_existing_outputs_is_that_of_the_run(tmp_path: Path, tiny_
     assert len(write_projects(project.parent, overwrite=True)) == 1
 
 
+@pytest.mark.slow
 def test_outputs_that_are_gone_are_left_out(tmp_path: Path, tiny_model: Path) -> None:
     project = predicted(tmp_path, tiny_model)
     (project.parent / "scene.gpkg").unlink()
@@ -198,6 +201,7 @@ def test_outputs_that_are_gone_are_left_out(tmp_path: Path, tiny_model: Path) ->
     assert not {"Roads polygons", "Road centerlines", "Roads correction"} & set(result.layers)
 
 
+@pytest.mark.slow
 def test_a_scene_that_is_gone_is_told_and_can_be_named(tmp_path: Path, tiny_model: Path) -> None:
     project = predicted(tmp_path, tiny_model)
     moved = (tmp_path / "scene.tif").rename(tmp_path / "renamed.tif")
@@ -215,6 +219,7 @@ def test_a_scene_that_is_gone_is_told_and_can_be_named(tmp_path: Path, tiny_mode
     assert "another size" in result.warning
 
 
+@pytest.mark.slow
 def test_of_several_scenes_the_named_one_gets_the_path(tmp_path: Path, tiny_model: Path) -> None:
     project = predicted(tmp_path, tiny_model)
     for path in list(project.parent.glob("scene*")):
@@ -236,6 +241,7 @@ def test_a_folder_without_outputs_is_refused(tmp_path: Path) -> None:
         write_projects(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_project(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from prngeo.cli.app import run
 

@@ -267,6 +267,7 @@ def test_a_mask_saved_as_a_picture_of_three_equal_bands_is_a_mask(write, tmp_pat
             )
 
 
+@pytest.mark.slow
 def test_scores_of_another_scale_than_the_fits_are_refused_unless_told(write, tmp_path):
     model = make_prn(tmp_path / "my.prn", values="byte")
     scores = write(probability(), "a.tif")

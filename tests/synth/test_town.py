@@ -126,6 +126,7 @@ def test_seeds_cover_every_kind_of_building_and_several_surfaces(towns: dict[int
     assert len(surfaces) >= 2
 
 
+@pytest.mark.slow
 def test_bias_changes_a_region_of_the_image_and_no_truth() -> None:
     plain, biased = make_town(128, 0.8, 6), make_town(128, 0.8, 6, bias=1.0)
     assert [g.wkb for g in _geometries(plain)] == [g.wkb for g in _geometries(biased)]

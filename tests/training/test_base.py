@@ -83,6 +83,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("architecture", ["unet", "fpn"])
+@pytest.mark.slow
 def test_an_interrupted_run_ends_bitwise_like_an_uninterrupted_one(tmp_path, cache, often, architecture):
     """The FPN has dropout, which draws from the global generator."""
 
@@ -105,6 +106,7 @@ def test_an_interrupted_run_ends_bitwise_like_an_uninterrupted_one(tmp_path, cac
     assert curves[0].startswith("learning_rate,loss,step,validation_iou,validation_iou_buildings,validation_iou_roads")
 
 
+@pytest.mark.slow
 def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path, cache):
     runs = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -120,6 +122,7 @@ def test_a_finished_run_is_not_continued(tmp_path, cache, monkeypatch):
     assert equal(base.train_base(config(steps=2), load_regions(cache, "train"), tmp_path, CPU), first)
 
 
+@pytest.mark.slow
 def test_training_reduces_the_loss(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(loop, "WARM_UP", 5)
     settings = config(steps=40, batch=4, learning_rate=0.003)
@@ -164,6 +167,7 @@ def test_every_loss_trains(tmp_path, cache, name):
     assert all(torch.isfinite(value).all() for value in trained.state_dict().values())
 
 
+@pytest.mark.slow
 def test_the_best_network_is_kept_and_patience_ends_the_training(tmp_path, cache, monkeypatch):
     figures = iter([0.3, 0.5, 0.4, 0.5, 0.9])
     judged = []

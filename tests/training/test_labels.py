@@ -68,6 +68,7 @@ def test_a_square_is_as_large_where_its_edges_are_on_centers_as_anywhere(shift):
 
 @settings(max_examples=12, deadline=None)
 @given(st.floats(0.5, 6), st.floats(0, 180), st.sampled_from([UTM, "EPSG:4326"]))
+@pytest.mark.slow
 def test_a_line_is_as_wide_as_told_on_average_and_centered(width, angle, crs):
     """The average over places of the line within a pixel."""
     size, gsd, length = 120, 0.2, 16

@@ -133,6 +133,7 @@ def untested(tmp_path_factory, model):
 
 @in_browser
 @pytest.mark.parametrize("name", PAGES)
+@pytest.mark.slow
 def test_a_browser_opens_it_without_message_or_request(browser, request, name):
     folder, _, _ = request.getfixturevalue(name)
     images = open_page(browser, folder / "report.html")
@@ -238,6 +239,7 @@ def test_it_tells_what_made_the_model(full, model):
     assert metrics["training"]["refiner"]["loss"] == [[1, 0.9], [2, 0.8]]
 
 
+@pytest.mark.slow
 def test_it_replaces_an_earlier_report_and_leaves_nothing_else(model, areas, tested, full):
     folder = full[0]
     before = sorted(path.name for path in folder.iterdir())
@@ -288,6 +290,7 @@ def test_scenes_without_a_system_lie_side_by_side_and_their_areas_within_them(ar
             assert one[0] >= two[2] or two[0] >= one[2] or one[1] >= two[3] or two[1] >= one[3]
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_a_report_of_its_own_test_areas(tmp_path):
     from tests.training.test_run import config
 

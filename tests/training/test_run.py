@@ -50,6 +50,7 @@ def trained(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_a_run_with_folds_gives_a_bundle_and_trains_one_network_more_a_fold(tmp_path, trained):
     told = []
     bundle = open_bundle(run.train(config(tmp_path), told.append))
@@ -75,6 +76,7 @@ def test_a_run_with_folds_gives_a_bundle_and_trains_one_network_more_a_fold(tmp_
     ("refine", "folds", "networks", "maps"),
     [(0, None, 3, 4), (1, None, 1, 1), (1, 0, 1, 1), (1, 2, 3, 5)],
 )
+@pytest.mark.slow
 def test_folds_are_made_where_nothing_is_held_for_prn(tmp_path, trained, monkeypatch, refine, folds, networks, maps):
     """With folds and areas both maps are used."""
     used = []
@@ -112,6 +114,7 @@ def stages(monkeypatch, stop=None):
     return done
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_finished_is_not_done_again(tmp_path):
     """Interrupted before each stage, a run does all once, and ends as one that was not."""
     expected = open_bundle(run.train(config(tmp_path / "whole"))).card
@@ -134,6 +137,7 @@ def test_a_stage_that_is_finished_is_not_done_again(tmp_path):
         assert own == []
 
 
+@pytest.mark.slow
 def test_a_model_of_four_bands_trains_and_predicts(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -198,6 +202,7 @@ def test_a_network_that_cannot_be_made_is_refused_before_any_scene_is_read(tmp_p
     assert not (tmp_path / "t" / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_refiner_that_broke_down_is_an_error_and_is_not_kept(tmp_path):
     settings = config(tmp_path, folds=0, refine=1, train=1)
     broken = settings.refiner.model_copy(update={"learning_rate": 1e30, "steps": 4})
@@ -206,6 +211,7 @@ def test_a_refiner_that_broke_down_is_an_error_and_is_not_kept(tmp_path):
     assert not list((tmp_path / "t").glob("refiner-*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_refused_can_be_corrected_without_overwriting(tmp_path):
     with pytest.raises(UsageError):
         run.train(config(tmp_path, validation=0))

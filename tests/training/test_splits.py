@@ -80,7 +80,9 @@ scenes = st.lists(
 @given(scenes, st.floats(0, 150), st.integers(0, 3), st.sampled_from([0.0, 0.15]), st.sampled_from([None, 60.0]))
 def test_no_pixel_that_trains_is_nearer_to_one_that_judges_than_the_gap(layout, gap, seed, refine, block):
     split = Split(test=0.2, validation=0.15, refine=refine, block=block)
-    regions, places = split_scenes(layout, split, gap, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "_DRAWS", 4)  # any draw keeps the gap; many serve the shares
+        regions, places = split_scenes(layout, split, gap, seed)
     train, test = (boxes(regions, places, role) for role in ("train", "test"))
     validation, refining = (boxes(regions, places, role) for role in ("validation", "refine"))
     for learns, judges in ((train, test), (train, validation), (train, refining), (refining, test)):
@@ -97,6 +99,7 @@ def test_no_pixel_that_trains_is_nearer_to_one_that_judges_than_the_gap(layout, 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 50), st.sampled_from([(1, 3000), (1, 1500), (30, 200)]))
+@pytest.mark.slow
 def test_shares_are_about_those_wished_where_there_is_room(seed, size):
     count, side = size
     layout = [(i % 6 * 800.0, i // 6 * 800.0, side, side, 2.0) for i in range(count)]
@@ -126,6 +129,7 @@ def test_blocks_are_as_large_as_told_on_a_grid_from_the_scene_s_corner():
         assert all(edge % 100 == 0 or edge in (700, 900) for edge in edges)
 
 
+@pytest.mark.slow
 def test_every_role_has_objects_of_every_target_if_that_can_be():
     """A target in three small corners of a large scene."""
     corners = [Window(0, 0, 60, 60), Window(0, 940, 60, 60), Window(940, 0, 60, 60)]

@@ -260,6 +260,7 @@ class TestNetwork:
         block=st.integers(60, 250),
     )
     @IN_FOLDER
+    @pytest.mark.slow
     def test_how_the_raster_is_read_does_not_matter(
         self, tmp_path: Path, seed: int, sigma: float, share: float, block: int
     ) -> None:
@@ -276,6 +277,7 @@ class TestNetwork:
 
     @given(seed=st.integers(0, 10_000), sigma=st.floats(1, 6), share=st.floats(0.2, 0.8))
     @IN_FOLDER
+    @pytest.mark.slow
     def test_lines_meet_in_their_ends_only(self, tmp_path: Path, seed: int, sigma: float, share: float) -> None:
         frame = centerlines(save(tmp_path / "mask.tif", blobs(seed, (150, 160), sigma, share)), min_length=3)
         lines = frame.geometry.values

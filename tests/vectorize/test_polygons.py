@@ -201,6 +201,7 @@ def test_internal_tiling_does_not_matter(tmp_path: Path) -> None:
     ),
 )
 @IN_FOLDER
+@pytest.mark.slow
 def test_every_option_gives_the_same_however_the_raster_is_cut(
     tmp_path: Path, seed: int, strip: int, options: dict[str, Any]
 ) -> None:

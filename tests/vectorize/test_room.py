@@ -28,6 +28,7 @@ def noise(raster: Callable[..., Path]) -> Path:
     return raster(values)
 
 
+@pytest.mark.slow
 def test_noise_is_refused_with_the_memory_that_it_would_need(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 256)
     here = psutil.Process().memory_info().rss
@@ -48,6 +49,7 @@ def test_noise_is_refused_with_the_memory_that_it_would_need(noise: Path, monkey
         (440, False, {"regularize": True}, r"all of them, to simplify, regularize or split them, take"),
     ],
 )
+@pytest.mark.slow
 def test_objects_are_refused_with_the_memory_that_they_would_need(
     noise: Path, bytes_a_run: int, held: bool, options: dict[str, Any], message: str
 ) -> None:
@@ -61,6 +63,7 @@ def test_objects_are_refused_with_the_memory_that_they_would_need(
     assert sum(map(len, parts)) > 300
 
 
+@pytest.mark.slow
 def test_spurs_that_go_while_lines_are_traced_are_those_that_would_go_in_the_end(
     noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

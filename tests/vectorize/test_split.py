@@ -75,6 +75,7 @@ def test_small_parts_stay_with_their_neighbor(raster):
 
 @given(seed=st.integers(0, 10**6), strip=st.sampled_from([90, 900, 10**6]), block=st.sampled_from([16, 64]))
 @IN_FOLDER
+@pytest.mark.slow
 def test_parts_do_not_depend_on_how_the_raster_is_read(raster, seed, strip, block):
     values = clouds(seed)
     options = {"scale": SCALE, "nodata": 255}
@@ -92,6 +93,7 @@ def test_parts_do_not_depend_on_how_the_raster_is_read(raster, seed, strip, bloc
     depth=st.sampled_from([0.02, 0.1]),
 )
 @IN_FOLDER
+@pytest.mark.slow
 def test_shared_walls_have_neither_gaps_nor_overlaps(raster, seed, tolerance, regularize, depth):
     path = raster(clouds(seed), scale=SCALE, nodata=255)
     options = {**HALF, "simplify": tolerance, "min_area": 2.0, "min_hole": 1.0}

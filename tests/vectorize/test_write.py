@@ -150,6 +150,7 @@ def test_layers_are_made_one_at_a_time_and_let_go(
 
 
 @pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.slow
 def test_a_layer_made_in_parts_has_the_rows_of_the_whole(
     tmp_path: Path, format: Any, layers: dict[str, gpd.GeoDataFrame]
 ) -> None:
