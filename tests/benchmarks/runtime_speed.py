@@ -4,6 +4,9 @@
 
 Each runtime works in a process of its own. The best CPU time counts, which other programs on the machine hardly
 change. A ratio is torch's time in float32 divided by the runtime's: above 1 the runtime is faster.
+
+Last come the floating-point operations of a tile and a window (a multiplication and an addition are two) and the calls
+of torch's operations that compute them: what bounds a GPU, of which this measures no time.
 """
 
 from __future__ import annotations
@@ -54,6 +57,40 @@ def measure(kind: str, model: str, repeats: int) -> dict[str, float]:
     return seconds
 
 
+def counted(model: str) -> dict[str, tuple[int, int]]:
+    """Floating-point operations of a tile and, if there is a refiner, of a window, and the calls that compute them."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from prngeo.models.bundle import open_bundle
+    from prngeo.models.runtime import load_networks
+
+    class Calls(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.number += not func.is_view and func is not torch.ops.aten.empty.memory_format
+            return func(*args, **(kwargs or {}))
+
+    bundle = open_bundle(model)
+    card, (network, refiner) = bundle.card, load_networks(bundle)
+    bands, tile = len(card.bands), card.tile
+    parts = {"tile": (network, (torch.rand(1, bands, tile, tile), torch.ones(1, 1, tile, tile)))}
+    if refiner is not None and card.refiner is not None:
+        window, small = card.refiner.window, card.refiner.window // card.refiner.reduction
+        logits = torch.randn(1, len(card.targets), window, window)
+        parts["window"] = refiner, (logits, torch.rand(1, bands, small, small), torch.ones(1, 1, small, small))
+    found = {}
+    for part, (module, given) in parts.items():
+        with torch.no_grad(), FlopCounterMode(display=False) as flops:
+            module(*given)
+        with torch.no_grad(), Calls() as calls:
+            module(*given)
+        found[part] = flops.get_total_flops(), calls.number
+    return found
+
+
 def best(call: Callable[[], object], repeats: int) -> float:
     """Least CPU seconds of a call, after one that warms up."""
     call()
@@ -90,6 +127,8 @@ def main() -> None:
             for part in PARTS
         )
         print(f"{kind:16}" + "".join(cells))
+    for part, (operations, calls) in counted(arguments.model).items():
+        print(f"{part}: {operations / 1e9:.2f} GFLOP in {calls} calls")
 
 
 if __name__ == "__main__":
