@@ -171,8 +171,7 @@ class Mosaic:
             with ahead(self._read_tiles, batches) as images:
                 self._segment(len(batches), images)
         together = _parts(windows, self._networks.windows)
-        # One window is read while the one before is at work; of batches that would be too much memory.
-        with ahead(self._read_windows, together, depth=int(self._networks.windows == 1)) as inputs:
+        with ahead(self._read_windows, together, depth=1) as inputs:
             for indices, given in zip(together, inputs, strict=True):
                 self._refine_windows(indices, *given)
         self._computed += 1
