@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prngeo.errors import UsageError
 from prngeo.inference.job import Job
-from prngeo.inference.memory import gpu_batch, gpu_windows
+from prngeo.inference.memory import gpu_batch
 from prngeo.inference.options import Device, PredictOptions
 from prngeo.inference.parts import Parts
 from prngeo.inference.rasters import compute_chunks
@@ -80,14 +80,11 @@ def open_engine(job: Job, hidden: Path, report: Report) -> Iterator[Engine]:
 def load_networks(bundle: Bundle, options: PredictOptions) -> Runtime | OnnxRuntime:
     """The networks, kept for the next scene of the same run."""
     batch = gpu_batch(options.max_memory, options.tile or bundle.card.tile)
-    windows = gpu_windows(options.max_memory, bundle.card)
-    return _runtime_of(bundle.path, tuple(bundle.files.values()), options.device, options.tta, batch, windows)
+    return _runtime_of(bundle.path, tuple(bundle.files.values()), options.device, options.tta, batch)
 
 
 @functools.lru_cache(maxsize=1)
-def _runtime_of(
-    path: Path, digests: tuple[str, ...], device: Device, tta: bool, batch: int, windows: int
-) -> Runtime | OnnxRuntime:
+def _runtime_of(path: Path, digests: tuple[str, ...], device: Device, tta: bool, batch: int) -> Runtime | OnnxRuntime:
     bundle = open_bundle(path)
     if bundle.card.graphs is not None:
         from prngeo.models.onnx_runtime import OnnxRuntime
@@ -96,4 +93,4 @@ def _runtime_of(
     from prngeo.models.devices import choose_compute
     from prngeo.models.runtime import Runtime
 
-    return Runtime(bundle, choose_compute(device), tta, batch, windows)
+    return Runtime(bundle, choose_compute(device), tta, batch)

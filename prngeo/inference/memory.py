@@ -1,7 +1,7 @@
 """Sharing out the memory a run may use: a chunk in work, and tiles that wait for their last use.
 
 The figures are measurements for the fixed parts and arithmetic for the arrays; `prngeo check` prints them. Memory of a
-GPU is counted apart, with the same budget: by the batches of tiles and windows. What its driver takes is in neither.
+GPU is counted apart, with the same budget: by the batch of tiles. What its driver takes is not among either.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ CACHE = 256 << 20
 """The most that GDAL's block cache gets; with little memory a sixteenth of it."""
 GPU_BATCH = 8
 """The most tiles of a call on a GPU."""
-GPU_WINDOWS = 9
-"""The most refiner windows of a call on a GPU: all that a chunk of 2048 pixels is the first to need, 3 by 3."""
 CHUNKS = (2048, 1024, 512)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 HALF = 2  # bytes of a float16
@@ -118,13 +116,6 @@ def gdal_cache(budget: int) -> int:
 def gpu_batch(budget: int, tile: int) -> int:
     """Tiles of a call on a GPU for so many bytes of its memory; half of it is left to all else."""
     return max(1, min(GPU_BATCH, budget // (2 * TILE_PIXEL * tile**2)))
-
-
-def gpu_windows(budget: int, card: Card) -> int:
-    """Refiner windows of a call on a GPU, likewise; of the published network, which takes far more, one."""
-    if card.refiner is None or card.refiner.variant == "paper":
-        return 1
-    return max(1, min(GPU_WINDOWS, budget // (2 * WINDOW_PIXEL * len(card.targets) * card.refiner.window**2)))
 
 
 def waiting_bytes(card: Card, shape: tuple[int, int], tile: int, overlap: int, chunk: int) -> int:

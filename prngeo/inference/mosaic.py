@@ -23,8 +23,6 @@ from prngeo.tiling.grid import Grid, Window
 Index = tuple[int, int]
 Batch = tuple[list[Index], NDArray[np.float32], NDArray[np.bool_]]
 """Tiles with their image (tiles, bands, S, S) and validity (tiles, S, S)."""
-Inputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Logits of refiner windows, (..., targets, W, W), and their image and validity at the refiner's resolution."""
 
 
 class Source(Protocol):
@@ -58,9 +56,6 @@ class Networks(Protocol):
     """What segments and refines; see prngeo.models.runtime.Runtime and prngeo.models.onnx_runtime.OnnxRuntime."""
 
     batch: int
-    """Tiles that are segmented at once."""
-    windows: int
-    """Windows that are refined at once."""
 
     def segment(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float16]:
         """Base logits of tiles."""
@@ -69,7 +64,7 @@ class Networks(Protocol):
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
     ) -> NDArray[np.float16]:
-        """The corrections of windows."""
+        """The correction of a window."""
         ...
 
 
@@ -139,7 +134,7 @@ class Mosaic:
 
         To be entered before the first request.
         """
-        batches = (batch for tiles, _ in self._steps() for batch in _parts(tiles, self._networks.batch))
+        batches = (batch for tiles, _ in self._steps() for batch in self._batches(tiles))
         with ahead(self._read_tiles, batches) as images:
             self._images = images
             yield
@@ -164,16 +159,15 @@ class Mosaic:
         """Run the networks for the next request; it may then be read in another thread, while this one goes on."""
         assert window == self._requests[self._computed], "requests come in the order they were announced in"
         tiles, windows = next(self._to_compute)
-        batches = _parts(tiles, self._networks.batch)
+        batches = self._batches(tiles)
         if self._images is not None:
             self._segment(len(batches), self._images)
         else:
             with ahead(self._read_tiles, batches) as images:
                 self._segment(len(batches), images)
-        together = _parts(windows, self._networks.windows)
-        with ahead(self._read_windows, together, depth=1) as inputs:
-            for indices, given in zip(together, inputs, strict=True):
-                self._refine_windows(indices, *given)
+        with ahead(self._read_window, windows, depth=1) as inputs:
+            for index, given in zip(windows, inputs, strict=True):
+                self._refine_window(index, given)
         self._computed += 1
 
     def _steps(self) -> Iterator[tuple[list[Index], list[Index]]]:
@@ -187,6 +181,10 @@ class Mosaic:
             yield sorted(wanted - tiles), fresh
             tiles |= wanted
             windows.update(fresh)
+
+    def _batches(self, tiles: list[Index]) -> list[list[Index]]:
+        size = self._networks.batch
+        return [tiles[start : start + size] for start in range(0, len(tiles), size)]
 
     def _window(self, index: Index) -> Window:
         assert self._windows is not None
@@ -212,11 +210,7 @@ class Mosaic:
             self._store.put(("tile", index), arrays, self._uses["tile", index])
             self._on_tile(bool(seen[number]))
 
-    def _read_windows(self, indices: list[Index]) -> Inputs:
-        logits, small = zip(*map(self._read_window, indices), strict=True)
-        return _stacked(logits), _stacked(small)
-
-    def _read_window(self, index: Index) -> Inputs:
+    def _read_window(self, index: Index) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What PRN sees of a window: logits, and the image with its validity at PRN's resolution."""
         assert self._refiner is not None
         window = self._window(index)
@@ -236,15 +230,13 @@ class Mosaic:
         self._release("tile", needed)
         return logits, small
 
-    def _refine_windows(self, indices: list[Index], logits: NDArray[np.float32], small: NDArray[np.float32]) -> None:
-        """Windows without a valid pixel are not corrected."""
-        seen: NDArray[np.bool_] = np.asarray(small[:, -1].any((1, 2)))
-        if not seen.all():
-            logits, small = logits[seen], small[seen]
-        found = iter(self._networks.refine(logits, small[:, :-1], small[:, -1]) if seen.any() else ())
-        for index, any_pixel in zip(indices, seen, strict=True):
-            correction = next(found) if any_pixel else np.zeros(logits.shape[1:], np.float16)
-            self._store.put(("window", index), (correction,), self._uses["window", index])
+    def _refine_window(self, index: Index, given: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+        logits, small = given
+        if small[-1].any():
+            correction = self._networks.refine(logits, small[:-1], small[-1])
+        else:
+            correction = np.zeros(logits.shape, np.float16)
+        self._store.put(("window", index), (correction,), self._uses["window", index])
 
     def _blend_tiles(self, window: Window, indices: list[Index]) -> NDArray[np.float32]:
         held = ((self._tiles.window(index), self._store.get(("tile", index))) for index in indices)
@@ -254,15 +246,6 @@ class Mosaic:
     def _release(self, kind: str, indices: Iterable[Index]) -> None:
         for index in indices:
             self._store.release((kind, index))
-
-
-def _parts(indices: list[Index], size: int) -> list[list[Index]]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def _stacked(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Along a new first axis; a single array is not copied."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def count_uses(tiles: Grid, windows: Grid | None, requests: Iterable[Window]) -> dict[tuple[str, Index], int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class OnnxRuntime:
     """Runs an exported model by the two calls of prngeo.models.runtime.Runtime.
 
-    Every tile and every window is a call of its own, so a result cannot depend on the batch it came in.
+    Every tile is a call of its own, so a result cannot depend on the batch it came in.
 
     Args:
         bundle: a folder that `prngeo export --to onnx` wrote.
@@ -30,7 +30,7 @@ class OnnxRuntime:
         PrngeoError: a graph cannot be loaded.
     """
 
-    batch = windows = 1
+    batch = 1
 
     def __init__(self, bundle: Bundle, device: str = "auto", tta: bool = False) -> None:
         if device not in ("auto", "cpu"):
@@ -53,11 +53,10 @@ class OnnxRuntime:
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
     ) -> NDArray[np.float16]:
-        """The corrections of refiner windows, (N, targets, W, W); arguments are those of Runtime.refine."""
+        """The correction of one refiner window, (targets, W, W); arguments are those of Runtime.refine."""
         assert self._refiner is not None, "the model has no refiner"
-        given = {"logits": logits, "image": image, "valid": valid[:, None]}
-        feeds = ({name: array[n : n + 1] for name, array in given.items()} for n in range(len(logits)))
-        return np.concatenate([to_half(self._refiner.run(["correction"], feed)[0]) for feed in feeds])
+        feed = {"logits": logits[None], "image": image[None], "valid": valid[None, None]}
+        return to_half(self._refiner.run(["correction"], feed)[0][0])
 
     def facts(self) -> dict[str, str | int]:
         """What computes, for the record of a run."""

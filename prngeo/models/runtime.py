@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,8 +24,8 @@ from prngeo.refine.network import FastRefiner
 class Runtime:
     """Runs a bundle with torch.
 
-    On a CPU every tile and every window is a call of its own, so a result cannot depend on the batch it came in; on a
-    GPU every call has the same batch size, the last one filled up with empty ones. Where the environment says
+    On a CPU every tile is a call of its own, so a result cannot depend on the batch it came in; on a GPU every call
+    has the same batch size, the last one filled up with empty tiles. Where the environment says
     OMP_WAIT_POLICY=passive, one thread rounds as several do.
 
     Args:
@@ -33,14 +33,13 @@ class Runtime:
         compute: device and precision.
         tta: average the logits of the four flips of every tile (test-time augmentation).
         batch: tiles a call on a GPU.
-        windows: refiner windows a call on a GPU.
     """
 
-    def __init__(self, bundle: Bundle, compute: Compute, tta: bool = False, batch: int = 8, windows: int = 1) -> None:
+    def __init__(self, bundle: Bundle, compute: Compute, tta: bool = False, batch: int = 8) -> None:
         self.card = bundle.card
         self.compute = compute
         self.tta = tta
-        self.batch, self.windows = (batch, windows) if compute.device != "cpu" else (1, 1)
+        self.batch = batch if compute.device != "cpu" else 1
         network, refiner = load_networks(bundle)
         self._network = network.to(compute.device).to(memory_format=torch.channels_last)
         self._refiner = refiner and refiner.to(compute.device).to(memory_format=torch.channels_last)
@@ -61,26 +60,33 @@ class Runtime:
         Raises:
             PrngeoError: the device ran out of memory.
         """
-        return _in_batches(self._flips, self.compute, self.batch, image, valid[:, None])
+        results = []
+        for start in range(0, len(image), self.batch):
+            tiles = torch.from_numpy(image[start : start + self.batch])
+            mask = torch.from_numpy(valid[start : start + self.batch, None].astype(np.float32))
+            count = len(tiles)
+            if count < self.batch:
+                tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
+            with _inference(self.compute):
+                logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
+            results.append(to_half(logits[:count].float().cpu().numpy()))
+        return np.concatenate(results)
 
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
     ) -> NDArray[np.float16]:
-        """The corrections of refiner windows.
+        """The correction of one refiner window.
 
         Args:
-            logits: (N, targets, W, W) float32.
-            image: (N, bands, W / reduction, W / reduction) float32 in 0..1.
-            valid: (N, W / reduction, W / reduction) float32 share of valid pixels.
+            logits: (targets, W, W) float32.
+            image: (bands, W / reduction, W / reduction) float32 in 0..1.
+            valid: (W / reduction, W / reduction) float32 share of valid pixels.
 
         Returns:
-            (N, targets, W, W) float16: refined minus base logit.
-
-        Raises:
-            PrngeoError: the device ran out of memory.
+            (targets, W, W) float16: refined minus base logit.
         """
         assert self._refiner is not None, "the bundle has no refiner"
-        return corrections(self._refiner, self.compute, logits, image, valid, self.windows)
+        return correction(self._refiner, self.compute, logits, image, valid)
 
     def facts(self) -> dict[str, str | int]:
         """What computes, for the record of a run."""
@@ -101,32 +107,17 @@ class Runtime:
         return logits / 4
 
 
-def corrections(
+def correction(
     refiner: Refiner,
     compute: Compute,
     logits: NDArray[np.float32],
     image: NDArray[np.float32],
     valid: NDArray[np.float32],
-    batch: int = 1,
 ) -> NDArray[np.float16]:
-    """The corrections of windows by a refiner on its device, so many a call; all else as of `Runtime.refine`."""
-    return _in_batches(refiner, compute, batch, logits, image, valid[:, None])
-
-
-def _in_batches(
-    call: Callable[..., Tensor], compute: Compute, batch: int, *arrays: NDArray[np.generic]
-) -> NDArray[np.float16]:
-    """The results of calls on parts of arrays, each of `batch` items, the last one filled up with zeros."""
-    results = []
-    for start in range(0, len(arrays[0]), batch):
-        parts = [torch.from_numpy(array[start : start + batch].astype(np.float32, copy=False)) for array in arrays]
-        count = len(parts[0])
-        if count < batch:
-            parts = [torch.cat([part, part.new_zeros(batch - count, *part.shape[1:])]) for part in parts]
-        with _inference(compute):
-            found = call(*(part.to(compute.device) for part in parts))
-        results.append(to_half(found[:count].float().cpu().numpy()))
-    return np.concatenate(results) if len(results) > 1 else results[0]
+    """The correction of one window by a refiner on its device; arguments and errors as of `Runtime.refine`."""
+    parts = [torch.from_numpy(part)[None].to(compute.device) for part in (logits, image, valid[None])]
+    with _inference(compute):
+        return to_half(refiner(*parts)[0].float().cpu().numpy())
 
 
 def _round_as_several_threads(network: torch.nn.Module) -> None:

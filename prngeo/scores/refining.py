@@ -14,7 +14,7 @@ from prngeo.inference.mosaic import Mosaic
 from prngeo.models.bundle import PrnBundle
 from prngeo.models.card import PrnCard
 from prngeo.models.devices import Compute
-from prngeo.models.runtime import corrections, fill, make_refiner
+from prngeo.models.runtime import correction, fill, make_refiner
 from prngeo.raster.store import TileStore
 from prngeo.refine.branches import Refiner
 from prngeo.scores.scene import ScoreScene
@@ -34,7 +34,7 @@ class ScoreNetworks:
         compute: device and precision.
     """
 
-    batch = windows = 1
+    batch = 1
 
     def __init__(self, refiner: Refiner, compute: Compute) -> None:
         self._refiner = refiner
@@ -47,8 +47,8 @@ class ScoreNetworks:
     def refine(
         self, logits: NDArray[np.float32], image: NDArray[np.float32], valid: NDArray[np.float32]
     ) -> NDArray[np.float16]:
-        """The corrections of windows, (N, classes, W, W) float16."""
-        return corrections(self._refiner, self._compute, logits, image[:, self._refiner.targets :], valid)
+        """The correction of a window, (classes, W, W) float16."""
+        return correction(self._refiner, self._compute, logits, image[self._refiner.targets :], valid)
 
 
 def refiner_of(card: PrnCard) -> Refiner:

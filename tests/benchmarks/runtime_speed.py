@@ -5,9 +5,8 @@
 Each runtime works in a process of its own. The best CPU time counts, which other programs on the machine hardly
 change. A ratio is torch's time in float32 divided by the runtime's: above 1 the runtime is faster.
 
-Last comes what bounds a GPU, of which this measures no time: floating-point operations of a tile and of a window (a
-multiplication and an addition are two), the calls of torch's operations that compute them, and PRN's part in those of
-the base network over a scene of 10 000 pixels a side, batches as they are filled up there.
+Last come the floating-point operations of a tile and a window (a multiplication and an addition are two) and the calls
+of torch's operations that compute them: what bounds a GPU, of which this measures no time.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def measure(kind: str, model: str, repeats: int) -> dict[str, float]:
     seconds["tile"] = best(lambda: networks.segment(image, valid), repeats)
     if card.refiner is not None and any(target.refine for target in card.targets.values()):
         window, small = card.refiner.window, card.refiner.window // card.refiner.reduction
-        logits = rng.normal(0, 3, (1, len(card.targets), window, window)).astype(np.float32)
-        picture = rng.random((1, len(card.bands), small, small), np.float32)
-        share = np.ones((1, small, small), np.float32)
+        logits = rng.normal(0, 3, (len(card.targets), window, window)).astype(np.float32)
+        picture = rng.random((len(card.bands), small, small), np.float32)
+        share = np.ones((small, small), np.float32)
         seconds["window"] = best(lambda: networks.refine(logits, picture, share), repeats)
     return seconds
 
@@ -92,32 +91,6 @@ def counted(model: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def shares(model: str, found: dict[str, tuple[int, int]], side: int = 10_000) -> tuple[float, float]:
-    """The refiner's operations and calls over a scene on a GPU, as shares of the base network's."""
-    from prngeo.inference.memory import CHUNKS, GPU_BATCH, GPU_WINDOWS
-    from prngeo.inference.mosaic import Mosaic
-    from prngeo.models.bundle import open_bundle
-    from prngeo.raster.store import TileStore
-    from prngeo.tiling.grid import Grid
-
-    card = open_bundle(model).card
-    chunks = Grid(side, side, CHUNKS[0])
-    requests = [chunks.window(index).intersect(chunks.extent) for index in chunks.indices()]
-    with tempfile.TemporaryDirectory() as folder:
-        store = TileStore(0, Path(folder))
-        mosaic = Mosaic(
-            None, (side, side), None, card, [True] * len(card.targets), store, requests,
-            tile=card.tile, overlap=card.overlap,
-        )  # fmt: skip
-        steps = [(-(-len(tiles) // GPU_BATCH), -(-len(windows) // GPU_WINDOWS)) for tiles, windows in mosaic._steps()]
-    tiles, windows = (sum(part) for part in zip(*steps, strict=True))
-    (tile_operations, tile_calls), (operations, calls) = found["tile"], found["window"]
-    return (
-        windows * GPU_WINDOWS * operations / (tiles * GPU_BATCH * tile_operations),
-        windows * calls / (tiles * tile_calls),
-    )
-
-
 def best(call: Callable[[], object], repeats: int) -> float:
     """Least CPU seconds of a call, after one that warms up."""
     call()
@@ -154,12 +127,8 @@ def main() -> None:
             for part in PARTS
         )
         print(f"{kind:16}" + "".join(cells))
-    found = counted(arguments.model)
-    for part, (operations, calls) in found.items():
+    for part, (operations, calls) in counted(arguments.model).items():
         print(f"{part}: {operations / 1e9:.2f} GFLOP in {calls} calls")
-    if "window" in found:
-        operations, calls = shares(arguments.model, found)
-        print(f"on a GPU the refiner takes {operations:.1%} of the network's operations and {calls:.1%} of its calls")
 
 
 if __name__ == "__main__":

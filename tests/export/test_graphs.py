@@ -48,12 +48,12 @@ def test_a_tile_model_computes_what_the_runtime_does_with_one_tile(networks, car
     image = image_with_hole()
     valid = (image[0].amax(0) > 0).numpy()
     runtime = Runtime(open_bundle(tiny_model), Compute("cpu", "float32"))
-    logits = runtime.segment(image.numpy(), valid[None]).astype(np.float32)
+    logits = runtime.segment(image.numpy(), valid[None])[0].astype(np.float32)
     blocks = valid.reshape(32, 4, 32, 4)
     count = blocks.sum((1, 3))
     mean = image[0].numpy().reshape(3, 32, 4, 32, 4).sum((2, 4)) / np.maximum(count, 1)
-    correction = runtime.refine(logits, mean[None].astype(np.float32), (count / 16)[None].astype(np.float32))
-    refined = logits[0] + correction[0] * np.float32(enabled(card))[:, None, None]
+    correction = runtime.refine(logits, mean.astype(np.float32), (count / 16).astype(np.float32))
+    refined = logits + correction * np.float32(enabled(card))[:, None, None]
 
     calibrations = [target.calibration(target.refine) for target in card.targets.values()]
     graph = TileGraph(networks[0], RefinerGraph(networks[1], enabled(card)), calibrations).eval()

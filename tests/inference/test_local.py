@@ -263,7 +263,7 @@ def test_what_prn_needs_of_the_next_window_is_read_from_scratch_while_it_refines
 
     class Waits(Fake):
         def refine(self, logits, image, valid):
-            if self.refined == 0:
+            if self.windows == 0:
                 for _ in range(first + 1):
                     assert read.acquire(timeout=PATIENCE), "nothing is read while PRN is at work"
             return super().refine(logits, image, valid)
@@ -274,7 +274,7 @@ def test_what_prn_needs_of_the_next_window_is_read_from_scratch_while_it_refines
     whole = [Window(0, 0, *SHAPE)]
     networks = Waits()
     local(Image(scene(SHAPE)), networks, whole, tmp_path, budget=0)
-    assert networks.refined == len(windows) > 1
+    assert networks.windows == len(windows) > 1
 
 
 @pytest.mark.parametrize("budget", [0, 100_000, 1 << 30])

@@ -14,7 +14,6 @@ from prngeo.inference.memory import (
     estimate,
     gdal_cache,
     gpu_batch,
-    gpu_windows,
     plan_memory,
     refuse_full,
     waiting_bytes,
@@ -56,14 +55,6 @@ def test_estimated_peak_stays_within_the_budget(budget, side):
 )
 def test_a_batch_on_a_gpu_leaves_half_of_the_budget(budget, tile, batch):
     assert gpu_batch(int(budget * GIB), tile) == batch
-
-
-@pytest.mark.parametrize(
-    ("budget", "variant", "windows"), [(4, "fast", 9), (1, "fast", 4), (0.1, "fast", 1), (4, "paper", 1)]
-)
-def test_so_do_windows_on_a_gpu_of_which_the_published_network_gets_one(budget, variant, windows):
-    drawn = card().model_copy(update={"refiner": RefinerCard(variant=variant, window=1024)})
-    assert gpu_windows(int(budget * GIB), drawn) == windows
 
 
 def test_more_memory_never_means_smaller_chunks_or_more_scratch():

@@ -52,10 +52,11 @@ class Image:
 class Fake:
     """Networks whose results depend on every pixel of their window, so that no error in placing them is hidden."""
 
-    def __init__(self, batch=1, windows=1):
-        self.batch, self.windows = batch, windows
-        self.tiles = self.refined = 0
-        self.largest = self.most_windows = 0
+    def __init__(self, batch=1):
+        self.batch = batch
+        self.tiles = 0
+        self.windows = 0
+        self.largest = 0
 
     def segment(self, image, valid):
         assert valid.any((1, 2)).all(), "a tile without a valid pixel reached the network"
@@ -69,12 +70,8 @@ class Fake:
         return logits.astype(np.float16)
 
     def refine(self, logits, image, valid):
-        assert (valid > 0).any((1, 2)).all(), "a window without a valid pixel reached the network"
-        self.refined += len(logits)
-        self.most_windows = max(self.most_windows, len(logits))
-        return np.stack([self._refined(*window) for window in zip(logits, image, valid, strict=True)])
-
-    def _refined(self, logits, image, valid):
+        assert (valid > 0).any()
+        self.windows += 1
         rows = np.linspace(-1, 1, logits.shape[-1], dtype=np.float32)[:, None]
         wide = np.float32((image[1] * valid).mean(dtype=np.float64) + logits.mean(dtype=np.float64))
         coarse = np.repeat(np.repeat(image[0] * valid, 4, 0), 4, 1)
@@ -136,7 +133,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("budget", [0, 100_000, 1 << 30])
 def test_result_does_not_depend_on_chunk_batch_or_budget(tmp_path, whole, side, batch, budget):
-    result = run(Image(scene(SHAPE)), Fake(batch, batch), chunked(SHAPE, side), tmp_path, budget=budget)
+    result = run(Image(scene(SHAPE)), Fake(batch), chunked(SHAPE, side), tmp_path, budget=budget)
     for part, expected in zip(result, whole, strict=True):
         assert part.tobytes() == expected.tobytes()
 
@@ -166,7 +163,7 @@ def test_windows_are_blended_by_the_weights_of_their_overlap(tmp_path):
     class Numbered(Identity):
         def refine(self, logits, image, valid):
             super().refine(logits, image, valid)
-            return np.full(logits.shape, self.refined, np.float16)
+            return np.full(logits.shape, self.windows, np.float16)
 
     _, correction = run(Image(scene((100, 200))), Numbered(), [Window(0, 0, 100, 200)], tmp_path)
     row = correction[0, 50]
@@ -186,14 +183,13 @@ def test_result_does_not_depend_on_the_order_of_requests(tmp_path, whole):
 @pytest.mark.parametrize("side", [1000, 100, 37])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_every_tile_goes_through_the_network_once(tmp_path, side, batch):
-    image, networks = Image(scene(SHAPE)), Fake(batch, batch)
+    image, networks = Image(scene(SHAPE)), Fake(batch)
     run(image, networks, chunked(SHAPE, side), tmp_path)
     tiles, windows = Grid(*SHAPE, TILE, OVERLAP), Grid(*SHAPE, REFINER.window, REFINER.overlap)
     assert set(image.reads) == {tiles.window(index) for index in tiles.indices()}
     assert set(image.reads.values()) == {1}
     assert networks.tiles == len(tiles)
-    assert networks.refined == len(windows)
-    assert networks.most_windows <= batch
+    assert networks.windows == len(windows)
     assert networks.largest <= batch
     assert threading.get_ident() not in image.threads
 
@@ -229,7 +225,7 @@ def test_each_target_is_refined_alone(tmp_path, whole, refine):
     assert base.tobytes() == whole[0].tobytes()
     for channel, on in enumerate(refine):
         np.testing.assert_array_equal(correction[channel], whole[1][channel] if on else 0)
-    assert bool(networks.refined) == any(refine)
+    assert bool(networks.windows) == any(refine)
 
 
 def test_a_card_without_refiner_is_not_refined(tmp_path, whole):
@@ -243,7 +239,7 @@ def test_a_card_without_refiner_is_not_refined(tmp_path, whole):
 def test_empty_tiles_and_windows_do_not_reach_the_networks(tmp_path):
     valid = np.zeros(SHAPE, bool)
     valid[10:40, 5:50] = True
-    networks = Fake(4, 3)
+    networks = Fake(4)
     seen = []
     requests = chunked(SHAPE, 100)
     store = TileStore(0, tmp_path)
@@ -256,7 +252,7 @@ def test_empty_tiles_and_windows_do_not_reach_the_networks(tmp_path):
         assert np.isfinite(logits.base).all()
         assert np.isfinite(logits.correction).all()
     assert networks.tiles == sum(seen) == 2
-    assert networks.refined == 1
+    assert networks.windows == 1
     assert len(seen) == len(Grid(*SHAPE, TILE, OVERLAP))
 
 

@@ -64,8 +64,8 @@ def test_result_of_the_embedded_model_does_not_depend_on_the_threads_where_they_
     side, small = (runtime.card.refiner.window // step for step in (1, runtime.card.refiner.reduction))
     rng = np.random.default_rng(0)
     window = (
-        rng.normal(0, 3, (1, 2, side, side)).astype(np.float32),
-        *(rng.random((1, *bands, small, small), np.float32) for bands in ((3,), ())),
+        rng.normal(0, 3, (2, side, side)).astype(np.float32),
+        *(rng.random((*bands, small, small), np.float32) for bands in ((3,), ())),
     )
     before, found = torch.get_num_threads(), []
     try:
@@ -87,13 +87,6 @@ def test_on_a_cpu_every_tile_is_a_call_of_its_own(bundle):
     assert sizes == [1, 1, 1]
 
 
-def windows(count):
-    """Logits, image and validity of refiner windows."""
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (count, 2, 128, 128)).astype(np.float32)
-    return logits, rng.random((count, 3, 32, 32), np.float32), np.ones((count, 32, 32), np.float32)
-
-
 @pytest.mark.parametrize("batch", [2, 3, 8])
 def test_a_batch_filled_up_with_empty_tiles_gives_every_tile_its_own(bundle, batch):
     """How a GPU is fed; here on the CPU, where only the order can be told."""
@@ -107,24 +100,14 @@ def test_a_batch_filled_up_with_empty_tiles_gives_every_tile_its_own(bundle, bat
 
 
 def test_refinement_repeats_bitwise_and_is_not_zero(runtime):
-    first = runtime.refine(*windows(2))
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 128, 128)).astype(np.float32)
+    image, valid = rng.random((3, 32, 32), np.float32), np.ones((32, 32), np.float32)
+    first = runtime.refine(logits, image, valid)
     assert first.dtype == np.float16
-    assert first.shape == (2, 2, 128, 128)
-    assert first.any((1, 2, 3)).all()
-    assert runtime.refine(*windows(2)).tobytes() == first.tobytes()
-
-
-def test_windows_are_calls_of_their_own_on_a_cpu_and_filled_up_batches_where_told(bundle):
-    """How a GPU is fed; here on the CPU, where only the order can be told."""
-    sizes = []
-    runtime = Runtime(bundle, FLOAT32, windows=4)
-    runtime._refiner.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    expected = runtime.refine(*windows(5))
-    assert sizes == [1] * 5
-    runtime.windows = 4
-    found = runtime.refine(*windows(5))
-    assert sizes[5:] == [4, 4]
-    np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=5e-3, rtol=5e-3)
+    assert first.shape == (2, 128, 128)
+    assert first.any()
+    assert runtime.refine(logits, image, valid).tobytes() == first.tobytes()
 
 
 def test_precisions_agree_roughly(bundle):
@@ -188,11 +171,13 @@ def test_a_bundle_may_hold_the_published_refiner(tmp_path, make_card, tensors):
     named = {name: tensor for name, tensor in tensors.items() if name.startswith("network.")}
     named |= {f"refiner.{name}": tensor for name, tensor in refiner.state_dict().items()}
     runtime = Runtime(write_bundle(tmp_path / "paper", card, named), FLOAT32)
-    logits, image, valid = windows(1)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 128, 128)).astype(np.float32)
+    image, valid = np.zeros((3, 32, 32), np.float32), np.ones((32, 32), np.float32)
     found = runtime.refine(logits, image, valid)
     with torch.inference_mode():
-        expected = refiner(*map(torch.from_numpy, (logits, image, valid[:, None]))).numpy()
-    assert found.shape == (1, 2, 128, 128)
+        expected = refiner(*(torch.from_numpy(part)[None] for part in (logits, image, valid[None])))[0].numpy()
+    assert found.shape == (2, 128, 128)
     np.testing.assert_allclose(found.astype(np.float32), expected, atol=0.02)
 
 
