@@ -188,9 +188,9 @@ def _warn_of_uneven(parts: Sequence[CachedRegion], folds: Sequence[int | None], 
         areas = _areas([item for item, _ in own], [fold for _, fold in own], count)
         if 2 * count * min(areas) < sum(areas):
             logger.warning(
-                "source %s: the folds that PRN is fitted with hold from %.0f to %.0f %% of its pixels, as its largest "
-                "block of scenes could not be cut. The network of a large fold learns from little, which PRN then "
-                "mends in vain. Lower split.gap, or give scenes or areas the role refine.",
+                "source %s: the folds that PRN is fitted with hold from %.0f to %.0f %% of its pixels, as its blocks "
+                "could not be divided more evenly. The network of a large fold learns from little, which PRN then "
+                "mends in vain. Give some scenes or areas the role refine, which is used in place of folds.",
                 source,
                 100 * min(areas) / sum(areas),
                 100 * max(areas) / sum(areas),

@@ -6,7 +6,7 @@ Each runtime works in a process of its own. The best CPU time counts, which othe
 change. A ratio is torch's time in float32 divided by the runtime's: above 1 the runtime is faster.
 
 Last come the floating-point operations of a tile and a window (a multiplication and an addition are two) and the calls
-of torch's operations that compute them: what bounds a GPU, of which this measures no time.
+of torch's operations that compute them in float32: what bounds a GPU, of which this measures no time.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def counted(model: str) -> dict[str, tuple[int, int]]:
     card, (network, refiner) = bundle.card, load_networks(bundle)
     bands, tile = len(card.bands), card.tile
     parts = {"tile": (network, (torch.rand(1, bands, tile, tile), torch.ones(1, 1, tile, tile)))}
-    if refiner is not None and card.refiner is not None:
+    if refiner is not None and any(target.refine for target in card.targets.values()):
+        assert card.refiner is not None
         window, small = card.refiner.window, card.refiner.window // card.refiner.reduction
         logits = torch.randn(1, len(card.targets), window, window)
         parts["window"] = refiner, (logits, torch.rand(1, bands, small, small), torch.ones(1, 1, small, small))
