@@ -20,9 +20,18 @@ def to_half(logits: NDArray[np.float32]) -> NDArray[np.float16]:
     Raises:
         PrngeoError: some are not numbers.
     """
-    if not np.isfinite(logits).all():
+    refuse_broken(bool(np.isfinite(logits).all()))
+    return np.clip(logits, -LOGIT_RANGE, LOGIT_RANGE).astype(np.float16)
+
+
+def refuse_broken(finite: bool) -> None:
+    """Raise what is wrong with logits that are not all finite.
+
+    Raises:
+        PrngeoError: they are not.
+    """
+    if not finite:
         raise PrngeoError(
             "The network returned values that are not numbers: its weights do not suit the precision of this device. "
             "Run with --device cpu, and if that fails too, train the model again."
         )
-    return np.clip(logits, -LOGIT_RANGE, LOGIT_RANGE).astype(np.float16)

@@ -15,7 +15,7 @@ from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle, PrnBundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
-from prngeo.models.logits import FLIPS, to_half
+from prngeo.models.logits import FLIPS, LOGIT_RANGE, refuse_broken
 from prngeo.models.segmenter import Segmenter
 from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
@@ -69,7 +69,7 @@ class Runtime:
                 tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
-            results.append(to_half(logits[:count].float().cpu().numpy()))
+            results.append(_to_half(logits[:count]))
         return np.concatenate(results)
 
     def refine(
@@ -117,7 +117,15 @@ def correction(
     """The correction of one window by a refiner on its device; arguments and errors as of `Runtime.refine`."""
     parts = [torch.from_numpy(part)[None].to(compute.device) for part in (logits, image, valid[None])]
     with _inference(compute):
-        return to_half(refiner(*parts)[0].float().cpu().numpy())
+        found = refiner(*parts)[0]
+    return _to_half(found)
+
+
+def _to_half(logits: Tensor) -> NDArray[np.float16]:
+    """As prngeo.models.logits.to_half, but on the device, and by torch, which takes a seventh of numpy's time."""
+    refuse_broken(bool(logits.isfinite().all()))
+    half: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
+    return half
 
 
 def _round_as_several_threads(network: torch.nn.Module) -> None:

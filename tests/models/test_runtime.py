@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prngeo.errors import PrngeoError
+from prngeo.models import runtime as runtimes
 from prngeo.models.bundle import open_bundle, write_bundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute, choose_compute, limit_gpu
@@ -145,15 +146,28 @@ def test_a_bundle_without_refiner_runs(tmp_path, make_card, tensors):
     assert Runtime(write_bundle(tmp_path / "a", card, own), FLOAT32).segment(image, valid).shape == (1, 2, 64, 64)
 
 
-def test_logits_are_clipped_at_rest():
-    found = to_half(np.float32([-1e9, -3.0, 0.0, 1e9]))
+@pytest.fixture(params=["numpy", "torch"])
+def at_rest(request):
+    """What either runtime does with logits, from an array to an array."""
+    return to_half if request.param == "numpy" else lambda logits: runtimes._to_half(torch.from_numpy(logits))
+
+
+def test_logits_are_clipped_at_rest(at_rest):
+    found = at_rest(np.float32([-1e9, -3.0, 0.0, 1e9]))
     np.testing.assert_array_equal(found, np.float16([-LOGIT_RANGE, -3, 0, LOGIT_RANGE]))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_network_that_overflows_is_an_error_not_background(value):
+def test_a_network_that_overflows_is_an_error_not_background(at_rest, value):
     with pytest.raises(PrngeoError, match="not numbers"):
-        to_half(np.float32([0.0, value]))
+        at_rest(np.float32([0.0, value]))
+
+
+def test_torch_rounds_as_numpy_does():
+    rng = np.random.default_rng(0)
+    anything = rng.integers(0, 1 << 32, 1_000_000, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([anything[np.isfinite(anything)], rng.normal(0, 4, 1_000_000).astype(np.float32)])
+    assert runtimes._to_half(torch.from_numpy(values)).tobytes() == to_half(values).tobytes()
 
 
 def test_the_best_device_is_usable():
