@@ -69,7 +69,7 @@ class Runtime:
                 tiles, mask = (torch.cat([t, t.new_zeros(self.batch - count, *t.shape[1:])]) for t in (tiles, mask))
             with _inference(self.compute):
                 logits = self._flips(tiles.to(self.compute.device), mask.to(self.compute.device))
-            results.append(_to_half(logits[:count]))
+                results.append(_to_half(logits[:count]))
         return np.concatenate(results)
 
     def refine(
@@ -117,8 +117,7 @@ def correction(
     """The correction of one window by a refiner on its device; arguments and errors as of `Runtime.refine`."""
     parts = [torch.from_numpy(part)[None].to(compute.device) for part in (logits, image, valid[None])]
     with _inference(compute):
-        found = refiner(*parts)[0]
-    return _to_half(found)
+        return _to_half(refiner(*parts)[0])
 
 
 def _to_half(logits: Tensor) -> NDArray[np.float16]:
