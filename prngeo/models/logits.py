@@ -20,11 +20,11 @@ def to_half(logits: NDArray[np.float32]) -> NDArray[np.float16]:
     Raises:
         PrngeoError: some are not numbers.
     """
-    refuse_broken(bool(np.isfinite(logits).all()))
+    refuse_non_finite(bool(np.isfinite(logits).all()))
     return np.clip(logits, -LOGIT_RANGE, LOGIT_RANGE).astype(np.float16)
 
 
-def refuse_broken(finite: bool) -> None:
+def refuse_non_finite(finite: bool) -> None:
     """Raise what is wrong with logits that are not all finite.
 
     Raises:

@@ -15,7 +15,7 @@ from prngeo.errors import PrngeoError
 from prngeo.models.bundle import Bundle, PrnBundle
 from prngeo.models.card import RefinerCard
 from prngeo.models.devices import Compute
-from prngeo.models.logits import FLIPS, LOGIT_RANGE, refuse_broken
+from prngeo.models.logits import FLIPS, LOGIT_RANGE, refuse_non_finite
 from prngeo.models.segmenter import Segmenter
 from prngeo.refine.branches import PaperCorrection, Refiner
 from prngeo.refine.network import FastRefiner
@@ -122,7 +122,7 @@ def correction(
 
 def _to_half(logits: Tensor) -> NDArray[np.float16]:
     """As prngeo.models.logits.to_half, but on the device, and by torch, which takes a seventh of numpy's time."""
-    refuse_broken(bool(logits.isfinite().all()))
+    refuse_non_finite(bool(logits.isfinite().all()))
     half: NDArray[np.float16] = logits.float().clamp(-LOGIT_RANGE, LOGIT_RANGE).half().cpu().numpy()
     return half
 

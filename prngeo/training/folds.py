@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,21 +65,27 @@ def cut_blocks(regions: Sequence[CachedRegion], count: int) -> list[CachedRegion
         do not lie in one coordinate system or picture.
     """
     found: list[CachedRegion] = []
-    for name in dict.fromkeys(item.region.source for item in regions):
-        own = [item for item in regions if item.region.source == name]
-        found += own if _even(own, count) else _cut(own, count)
+    for own in _by_source(regions):
+        found += own if _even(_fold_areas(own, count), own) else _cut(own, count)
     return found
 
 
-def _even(own: Sequence[CachedRegion], count: int) -> bool:
-    """True if every fold of a source would hold at least half its share of the area."""
-    return 2 * count * min(_areas(own, split_folds(own, count), count)) >= _area(own)
+def _by_source(regions: Sequence[CachedRegion]) -> Iterable[list[CachedRegion]]:
+    found: dict[str, list[CachedRegion]] = defaultdict(list)
+    for item in regions:
+        found[item.region.source].append(item)
+    return found.values()
 
 
-def _areas(items: Sequence[CachedRegion], folds: Sequence[int | None], count: int) -> list[int]:
-    """Pixels of every fold."""
-    held = [[item for item, fold in zip(items, folds, strict=True) if fold == number] for number in range(count)]
-    return [_area(fold) for fold in held]
+def _fold_areas(own: Sequence[CachedRegion], count: int) -> list[int]:
+    """Pixels that every fold holds of the regions of a source."""
+    folds = split_folds(own, count)
+    return [_area([item for item, fold in zip(own, folds, strict=True) if fold == n]) for n in range(count)]
+
+
+def _even(areas: Sequence[int], own: Sequence[CachedRegion]) -> bool:
+    """True if every fold holds at least half its share of the regions of a source."""
+    return 2 * len(areas) * min(areas) >= _area(own)
 
 
 def _cut(own: Sequence[CachedRegion], count: int) -> Iterator[CachedRegion]:
@@ -172,7 +178,7 @@ def cross_fit(
     """
     parts = cut_blocks(regions, count)
     folds = split_folds(parts, count)
-    _warn_of_uneven(parts, folds, count)
+    _warn_of_uneven(parts, count)
     maps = []
     for fold in range(count):
         left_out = [item for item, own in zip(parts, folds, strict=True) if own == fold]
@@ -182,16 +188,15 @@ def cross_fit(
     return maps
 
 
-def _warn_of_uneven(parts: Sequence[CachedRegion], folds: Sequence[int | None], count: int) -> None:
-    for source in dict.fromkeys(item.region.source for item in parts):
-        own = [(item, fold) for item, fold in zip(parts, folds, strict=True) if item.region.source == source]
-        areas = _areas([item for item, _ in own], [fold for _, fold in own], count)
-        if 2 * count * min(areas) < sum(areas):
+def _warn_of_uneven(parts: Sequence[CachedRegion], count: int) -> None:
+    for own in _by_source(parts):
+        areas = _fold_areas(own, count)
+        if any(areas) and not _even(areas, own):
             logger.warning(
                 "source %s: the folds that PRN is fitted with hold from %.0f to %.0f %% of its pixels, as its blocks "
                 "could not be divided more evenly. The network of a large fold learns from little, which PRN then "
                 "mends in vain. Give some scenes or areas the role refine, which is used in place of folds.",
-                source,
+                own[0].region.source,
                 100 * min(areas) / sum(areas),
                 100 * max(areas) / sum(areas),
             )

@@ -84,9 +84,7 @@ def counted(model: str) -> dict[str, tuple[int, int]]:
         parts["window"] = refiner, (logits, torch.rand(1, bands, small, small), torch.ones(1, 1, small, small))
     found = {}
     for part, (module, given) in parts.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as flops:
-            module(*given)
-        with torch.no_grad(), Calls() as calls:
+        with torch.no_grad(), FlopCounterMode(display=False) as flops, Calls() as calls:
             module(*given)
         found[part] = flops.get_total_flops(), calls.number
     return found

@@ -45,7 +45,6 @@ def pixels(result):
 
 
 @pytest.mark.parametrize("tta", [False, True])
-@pytest.mark.slow
 def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, tmp_path, float32, tta):
     options = prngeo.PredictOptions(model=tiny_model, device="cpu", tta=tta)
     torch = dict(pixels(prngeo.predict(scene, tmp_path / "torch", options)))
@@ -62,7 +61,6 @@ def test_it_equals_torch_within_a_quantization_step(folder, tiny_model, scene, t
     assert not torch["buildings", "correction"][valid].any(), "PRN is disabled"
 
 
-@pytest.mark.slow
 def test_it_does_not_import_torch(folder, scene, tmp_path):
     program = (
         "import sys; from prngeo.cli.app import run; code = run(sys.argv[1:]);"
